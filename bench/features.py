@@ -17,10 +17,16 @@ import numpy as np
 
 from bench.harness import Figure, medians
 from schemas.market import BarClosed
-from shared.features import DEFAULT, SETS, BarArrays, compute, history
+from shared.features import DEFAULT, SETS, BarArrays, FeatureSet, compute, history
 from shared.features.engine import Engine
 
 PEER_SET = "user-23"
+LATER = {
+    **dict.fromkeys(("season-1h-36", "season-15m-30", "frames-43", "flow-38"), DEFAULT),
+    "window-flow-10": "window-7",
+}
+"""The sets whose cost for a feature is compared, each with the set that it extends: a part of the cost of a bar does
+not depend on the number of features."""
 MINUTE = 60_000
 PAUSE = 0.02
 """Pause before each bar of the measurement with cold caches (s)."""
@@ -37,6 +43,12 @@ def run(quick: bool) -> dict[str, Figure]:
     default = SETS[DEFAULT]
     return {
         "hundred_symbols_ms": Figure(found["hundred"], "ms", "< 2", f"one new bar of 100 symbols, {DEFAULT}"),
+        **{
+            f"{name}_per_feature": Figure(
+                found[name] / found[other], "times", "<= 1.5", f"{other}, {found[other]:.1f} us for 100 symbols"
+            )
+            for name, other in LATER.items()
+        },
         "one_symbol_us": Figure(found["one"], "us", "", f"one new bar of one symbol, {DEFAULT}"),
         "one_symbol_cold": Figure(found["cold"], "ms", "", f"the same, {1e3 * PAUSE:.0f} ms after the bar before it"),
         "batch_us": Figure(found["batch"], "us/symbol-bar", "", f"1,000,000 symbol-bars of {PEER_SET}{scaled}"),
@@ -55,8 +67,10 @@ def run(quick: bool) -> dict[str, Figure]:
 
 def _measure(walk: BarArrays, symbols: int, peer_bars: int) -> dict[str, float]:
     gappy = _thinned(walk)
+    hundred = {name: _new_bar(walk, 100, chosen=SETS[name]) for name in {**LATER, DEFAULT: "", "window-7": ""}}
     return {
-        "hundred": 1e3 * _new_bar(walk, 100),
+        "hundred": 1e3 * hundred[DEFAULT],
+        **{name: 1e6 * taken / len(SETS[name]) for name, taken in hundred.items()},
         "one": 1e6 * _new_bar(walk, 1),
         "cold": 1e3 * _new_bar(walk, 1, PAUSE),
         "batch": _per_bar(lambda: compute(SETS[PEER_SET], walk), symbols, BARS),
@@ -82,7 +96,9 @@ def _walk(count: int, seed: int) -> BarArrays:
     high = np.maximum(open_, close) * (1.0 + 1e-3 * random.random(count))
     low = np.minimum(open_, close) * (1.0 - 1e-3 * random.random(count))
     times = np.arange(count, dtype=np.int64) * MINUTE
-    return BarArrays(times, open_, high, low, close, random.lognormal(0.0, 1.0, count), MINUTE)
+    volume = random.lognormal(0.0, 1.0, count)
+    further = (np.ceil(9.0 * volume), volume * close, volume * random.random(count))
+    return BarArrays(times, open_, high, low, close, volume, MINUTE, *further)
 
 
 def _thinned(bars: BarArrays) -> BarArrays:
@@ -91,22 +107,26 @@ def _thinned(bars: BarArrays) -> BarArrays:
     return BarArrays(open_time=bars.open_time[kept], **fields, interval_ms=bars.interval_ms)
 
 
-def _new_bar(walk: BarArrays, symbols: int, pause: float = 0.0, rounds: int = 60) -> float:
+def _new_bar(
+    walk: BarArrays, symbols: int, pause: float = 0.0, rounds: int = 60, chosen: FeatureSet = SETS[DEFAULT]
+) -> float:
     """Return the median time (s) of an engine with full windows for one new bar of each symbol."""
-    engine = Engine([SETS[DEFAULT]])
-    warm = SETS[DEFAULT].lookback
+    engine = Engine([chosen])
+    warm = chosen.lookback
     names = [f"S{number}" for number in range(symbols)]
     taken = []
     for number in range(warm + rounds):
-        prices: dict[str, Any] = {field: float(array[number]) for field, array in walk.fields().items()}
+        fields: dict[str, Any] = {field: float(array[number]) for field, array in walk.fields().items()}
         time_open = int(walk.open_time[number])
-        bars = [BarClosed(symbol, MINUTE, time_open, **prices, origin="replay") for symbol in names]
-        if number >= warm:
-            time.sleep(pause)
+        bars = [BarClosed(symbol, MINUTE, time_open, **fields, origin="replay") for symbol in names]
+        if number < warm:
+            engine.apply(bars, 1 + number * symbols)
+            continue
+        time.sleep(pause)
         start = time.perf_counter()
         engine.handle(bars, 1 + number * symbols)
         taken.append(time.perf_counter() - start)
-    return float(np.median(taken[warm:]))
+    return float(np.median(taken))
 
 
 def _talipp(walk: BarArrays, count: int) -> Callable[[], object]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bench.harness import Figure
 from schemas.training import Recipe
@@ -116,25 +117,30 @@ def leak(family: str, data: Data, quick: bool) -> Done:
 
 
 def best(prepared: Prepared, data: Data) -> float:
-    """Return the gain of the exact posterior over the prior on the test part (mnat).
+    """Return the gain of the exact posterior over the prior on the test part (mnat)."""
+    y = prepared.y[prepared.parts.test]
+    base = np.tile(np.array(prepared.prior), (len(y), 1))
+    return float(MNAT * (log_losses(base, y) - log_losses(exact(prepared, data.market), y)).mean())
+
+
+def exact(prepared: Prepared, market: SyntheticMarket) -> NDArray[np.float64]:
+    """Return the probabilities of the exact posterior for the test part, [N, 3].
 
     Labels use the volatility estimated from bars, while the posterior knows the true one, so its threshold is scaled by
     their ratio."""
-    market = data.market
     bars = {symbol: columns for (symbol, _), columns in market.load().items()}
     test, table = prepared.parts.test, prepared.table
     answers = np.empty((len(test), 3))
     for number, symbol in enumerate(sorted(bars)):
-        truth, columns = market.truth(symbol, data.rows), bars[symbol]
+        columns = bars[symbol]
+        truth = market.truth(symbol, len(columns))
         known = volatility(columns.open_time, columns.close, prepared.interval_ms)
         kappa = prepared.kappa * np.sqrt(HORIZON) * known / truth.sigma
-        chances = posterior(truth.z, market.signal, HORIZON, kappa)
+        chances = posterior(truth.z, market.signal, HORIZON, kappa, truth.u)
         of_symbol = table.symbol[test] == number
         at = np.searchsorted(columns.open_time, table.time[test[of_symbol]])
         answers[of_symbol] = chances[at]
-    y = prepared.y[test]
-    base = np.tile(np.array(prepared.prior), (len(y), 1))
-    return float(MNAT * (log_losses(base, y) - log_losses(answers, y)).mean())
+    return answers
 
 
 def apart(work: Callable[[str, Data, bool], Done], family: str, data: Data, quick: bool) -> Done:

@@ -6,7 +6,8 @@ without another fit, and an interrupted run goes on where it ended. ``bench.skil
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -19,7 +20,7 @@ from shared.artifacts.scoring import shares
 from shared.bars import Bars, gather, open_source
 from shared.families import complete, family_named
 from shared.families.libraries import library
-from shared.features import SETS
+from shared.features import SETS, FeatureSet
 from shared.labels.batch import classes, kappa_for
 from shared.labels.parts import HOLD as HOLD_CLASS
 from shared.training.fitting import HOLD, HORIZON, Prepared, fit, logits_of
@@ -60,12 +61,14 @@ LIBRARIES: Final = ("library logistic", "library lightgbm")
 
 class Data(NamedTuple):
     """The labelled windows of all symbols of one interval: ``newest`` of one vector, ``windows`` of many, row by row of
-    the same bars. ``forward`` [N] is the plain return over the horizon."""
+    the same bars, of the sets ``trees`` and ``networks``. ``forward`` [N] is the plain return over the horizon."""
 
     newest: Table
     windows: Table
     forward: Floats
     digest: str
+    trees: FeatureSet
+    networks: FeatureSet
 
 
 class Answers(NamedTuple):
@@ -92,8 +95,8 @@ class Fold(NamedTuple):
     answers: Mapping[str, Answers]
 
 
-def load(folder: Path, interval: str, symbols: tuple[str, ...] = SYMBOLS) -> Data:
-    """Return the labelled windows of the symbols' files in a folder."""
+def read(folder: Path, interval: str, symbols: tuple[str, ...] = SYMBOLS) -> dict[str, Bars]:
+    """Return the bars of the symbols' files in a folder."""
     bars: dict[str, Bars] = {}
     for symbol in symbols:
         files = sorted(folder.rglob(f"{symbol}-{interval}.*csv*"))
@@ -101,26 +104,42 @@ def load(folder: Path, interval: str, symbols: tuple[str, ...] = SYMBOLS) -> Dat
             raise FileNotFoundError(f"no file {symbol}-{interval}.*.csv.gz in {folder} or below it")
         found = gather(open_source(files[-1]).rows(), None)
         bars |= {name: columns for (name, _), columns in found.items()}
-    interval_ms = INTERVALS[interval]
-    newest, windows = (
-        assemble(computed(bars, SETS[name], 3), length, interval_ms=interval_ms, horizon=HORIZON)
-        for name, length in ((TREES, 1), (NETWORKS, WINDOW))
-    )
-    newest, windows = _in_both(newest, windows)
+    return bars
+
+
+def load(folder: Path, interval: str, symbols: tuple[str, ...] = SYMBOLS) -> Data:
+    """Return the labelled windows of the symbols' files in a folder, of the sets of the comparison of pools."""
+    [data] = tables(read(folder, interval, symbols), INTERVALS[interval], [(SETS[TREES], SETS[NETWORKS])])
+    return data
+
+
+def tables(bars: Mapping[str, Bars], interval_ms: int, pairs: Sequence[tuple[FeatureSet, FeatureSet]]) -> list[Data]:
+    """Return the labelled windows of pairs of sets (of trees and linear models, of networks): the same rows of each."""
+    made: dict[tuple[str, int], Table] = {}
+    for pair in pairs:
+        for chosen, length in zip(pair, (1, WINDOW), strict=True):
+            if (chosen.name, length) not in made:
+                series = computed(bars, chosen, 3)
+                made[chosen.name, length] = assemble(series, length, interval_ms=interval_ms, horizon=HORIZON)
+    common = reduce(np.intersect1d, [_places(table) for table in made.values()])
+    for name, table in made.items():
+        made[name] = _rows(table, np.flatnonzero(np.isin(_places(table), common, assume_unique=True)))
+    return [_data(bars, trees, networks, made[trees.name, 1], made[networks.name, WINDOW]) for trees, networks in pairs]
+
+
+def _data(bars: Mapping[str, Bars], trees: FeatureSet, networks: FeatureSet, newest: Table, windows: Table) -> Data:
     forward = np.empty(len(newest.time))
     for number, symbol in enumerate(sorted(bars)):
         rows, columns = newest.symbol == number, bars[symbol]
         first, last = (np.searchsorted(columns.open_time, times[rows]) for times in (newest.time, newest.end))
         forward[rows] = columns.close[last] / columns.close[first] - 1.0
     digest = hashlib.sha256(b"".join(column.tobytes() for column in (newest.time, newest.symbol, newest.z)))
-    return Data(newest, windows, forward, digest.hexdigest())
+    return Data(newest, windows, forward, digest.hexdigest(), trees, networks)
 
 
-def _in_both(one: Table, other: Table) -> tuple[Table, Table]:
-    """Return the rows of the bars that both tables have."""
-    first, second = (table.time * 64 + table.symbol for table in (one, other))
-    _, first, second = np.intersect1d(first, second, assume_unique=True, return_indices=True)
-    return _rows(one, first), _rows(other, second)
+def _places(table: Table) -> Ints:
+    """Return the bars of a table as numbers; no two are equal."""
+    return table.time * 64 + table.symbol
 
 
 def _rows(table: Table, rows: Ints) -> Table:
@@ -161,6 +180,9 @@ def folds(
 def _key(data: Data, family: str, interval: str, fold: int, effort: Effort) -> str:
     every = effort.network_every if family in effort.params else effort.every
     what = [data.digest, family, interval, fold, FOLDS, SEED, every, dict(effort.params.get(family, {}))]
+    chosen, usual = (data.networks, NETWORKS) if family in effort.params else (data.trees, TREES)
+    if chosen.name != usual:
+        what.append(chosen.digest.hex())
     return f"{interval}-{fold}-{family.replace(' ', '-')}-{hashlib.sha256(json.dumps(what).encode()).hexdigest()[:12]}"
 
 
@@ -179,11 +201,11 @@ def _answers(
         p = _library(data.newest, part, y, family, effort)
     else:
         network = family in effort.params
-        table, name = (data.windows, NETWORKS) if network else (data.newest, TREES)
+        table, chosen = (data.windows, data.networks) if network else (data.newest, data.trees)
         params = complete(family_named(family), dict(effort.params.get(family, {})))
         prepared = Prepared(
-            Recipe(family, name, params, HORIZON, HOLD, SEED),
-            SETS[name],
+            Recipe(family, chosen.name, params, HORIZON, HOLD, SEED),
+            chosen,
             family_named(family),
             interval_ms,
             table.windows.shape[1],
@@ -195,9 +217,9 @@ def _answers(
         )
         fitted = fit(prepared)
         before = logits_of(prepared, fitted, held)
-        chosen = calibrate(before, y[held], table.time[held], table.end[held])
+        scaled = calibrate(before, y[held], table.time[held], table.end[held])
         logits = np.concatenate([before, logits_of(prepared, fitted, part.test)])
-        p = probabilities(logits, chosen.temperature, chosen.vector)
+        p = probabilities(logits, scaled.temperature, scaled.vector)
     calibration, test = p[: len(held)], p[len(held) :]
     came = np.bincount(y[held], minlength=3) / len(held)
     return Answers(test, calibration.mean(axis=0), np.log(np.maximum(calibration, 1e-9)).mean(axis=0), came)

@@ -19,11 +19,10 @@ from shared.bars.columns import Stated
 from shared.bars.files import probe
 from shared.bars.formats import FURTHER
 from shared.bars.names import interval_text
-from shared.bars.rows import Good, LeftOut, RefusedRow, Row, Series, SourceError
+from shared.bars.rows import VALUES, Good, LeftOut, RefusedRow, Row, Series, SourceError
 from shared.bars.source import FileSource, files_in, named_in
 from shared.bars.tables import arrow
 
-VALUES: Final = ("open", "high", "low", "close", "volume")
 HOW: Final = {
     "open": "first",
     "high": "max",

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 
 from schemas.market import BarClosed
 from schemas.operations import Refusal
+from shared.bars.formats import FURTHER
 
 Series = tuple[str, int]
 """A symbol and an interval in milliseconds. The bars of one series have an order."""
 
 
+VALUES: Final = ("open", "high", "low", "close", "volume")
 COMMON: Final = 9
 """The fields of ``BarClosed`` that every bar has. The further ones follow them."""
 
@@ -68,7 +70,8 @@ class BarSource(Protocol):
 class Bars:
     """One series as columns of equal length n, with strictly increasing ``open_time``. Bars may be missing.
 
-    ``open_time`` is int64 [n], in milliseconds since 1970 UTC; prices and ``volume`` are float64 [n].
+    ``open_time`` is int64 [n], in milliseconds since 1970 UTC; prices and ``volume`` are float64 [n]. The last three
+    are the further fields of ``BarClosed``, float64 [n] with NaN in a bar that lacks it; None where all bars do.
     ``shared.features.BarArrays`` has the same columns without a symbol, checked; ``shared.training.series`` makes it
     from this. It is a type of its own so that features depend on no source of bars.
     """
@@ -81,9 +84,18 @@ class Bars:
     low: NDArray[np.float64]
     close: NDArray[np.float64]
     volume: NDArray[np.float64]
+    trades: NDArray[np.float64] | None = None
+    quote_volume: NDArray[np.float64] | None = None
+    taker_volume: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.open_time)
+
+    def at(self, rows: Any) -> "Bars":
+        """Return these rows: a slice, an array of positions, or a mask."""
+        names = ("open_time", *VALUES, *FURTHER)
+        columns: dict[str, Any] = {name: column for name in names if (column := getattr(self, name)) is not None}
+        return replace(self, **{name: column[rows] for name, column in columns.items()})
 
 
 def misplaced(last: BarClosed | None, bar: BarClosed) -> tuple[Refusal, str] | None:
@@ -166,6 +178,9 @@ def gather(rows: Iterable[Row], refused: Callable[[RefusedRow], Any] | None = No
 
 
 def _columns(series: Series, bars: list[BarClosed]) -> Bars:
-    prices = np.array([(bar.open, bar.high, bar.low, bar.close, bar.volume) for bar in bars], dtype=np.float64)
+    # None becomes NaN.
+    values = np.array([[getattr(bar, name) for name in (*VALUES, *FURTHER)] for bar in bars], dtype=np.float64)
     times = np.array([bar.open_time for bar in bars], dtype=np.int64)
-    return Bars(*series, times, *np.ascontiguousarray(prices.T))
+    columns = np.ascontiguousarray(values.T)
+    further = [None if np.isnan(column).all() else column for column in columns[len(VALUES) :]]
+    return Bars(*series, times, *columns[: len(VALUES)], *further)

@@ -5,9 +5,10 @@
 """
 
 from shared.features.bars import BRIDGE, BarArrays
+from shared.features.feature import Feature
 from shared.features.history import FeatureHistory, compute, history
 from shared.features.sets import DEFAULT, SETS, FeatureSet, feature_set
-from shared.features.table import FEATURES, Feature
+from shared.features.table import FEATURES
 
 __all__ = [
     "BRIDGE",

@@ -1,5 +1,6 @@
 """Bars of one symbol as arrays, and the one policy for bars that are missing."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeAlias
 
@@ -12,6 +13,9 @@ Integers: TypeAlias = npt.NDArray[np.int64]
 BRIDGE: Final = 3
 """The default for the largest number of consecutive missing bars that are bridged."""
 PRICES_AND_VOLUME: Final = ("open", "high", "low", "close", "volume")
+FURTHER: Final = ("trades", "quote_volume", "taker_volume")
+"""What only some sources know of a bar, as in ``BarClosed``: the number of trades, the volume in the quote currency,
+and the part of the volume that takers bought."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,8 +25,9 @@ class BarArrays:
     ``shared.bars.Bars`` is the same with its symbol, as a source gives it. This is a type of its own so that features
     depend on no source of bars.
 
-    ``open_time`` is in milliseconds, strictly increasing, in multiples of ``interval_ms``. Raises ``ValueError``
-    otherwise, with the first faulty row.
+    ``open_time`` is in milliseconds, strictly increasing, in multiples of ``interval_ms``. The last three are
+    ``FURTHER``: NaN in a bar that lacks them, None if all bars do. Raises ``ValueError`` otherwise, with the first
+    faulty row.
     """
 
     open_time: Integers
@@ -32,9 +37,12 @@ class BarArrays:
     close: Doubles
     volume: Doubles
     interval_ms: int
+    trades: Doubles | None = None
+    quote_volume: Doubles | None = None
+    taker_volume: Doubles | None = None
 
     def __post_init__(self) -> None:
-        for name, kind in (("open_time", np.int64), *((name, np.float64) for name in PRICES_AND_VOLUME)):
+        for name, kind in (("open_time", np.int64), *((name, np.float64) for name in self.fields())):
             array = getattr(self, name)
             if array.dtype != kind or array.shape != self.open_time.shape or array.ndim != 1:
                 raise ValueError(
@@ -48,8 +56,14 @@ class BarArrays:
         return len(self.open_time)
 
     def fields(self) -> dict[str, Doubles]:
-        """Return prices and volume by name."""
-        return {name: getattr(self, name) for name in PRICES_AND_VOLUME}
+        """Return prices, volume, and what else the bars have, by name."""
+        present = [name for name in FURTHER if getattr(self, name) is not None]
+        return {name: getattr(self, name) for name in (*PRICES_AND_VOLUME, *present)}
+
+    def values(self, names: Sequence[str]) -> Doubles:
+        """Return these fields as ``[row, field]``: NaN where the bars lack one."""
+        fields, absent = self.fields(), np.full(len(self), np.nan)
+        return np.stack([fields.get(name, absent) for name in names], axis=1)
 
 
 def _refuse(bars: BarArrays, bad: npt.NDArray[np.bool_], why: str) -> None:
@@ -75,9 +89,10 @@ def is_bridged(missing: int, bridge: int) -> bool:
 class Filled(NamedTuple):
     """Bars without gaps.
 
-    ``values`` is ``[row, (open, high, low, close, volume)]``. ``real`` marks the rows that are given bars; the others
-    are flat bars. A flat bar has the last close as open, high, low and close, and volume 0. ``source`` is, for each
-    row, the index of the given bar: the bar itself, or the bar whose close the flat bar repeats.
+    ``values`` is ``[row, (open, high, low, close, volume, ...)]``. ``real`` marks the rows that are given bars; the
+    others are flat bars. A flat bar has the last close as open, high, low and close, and volume 0. What is known of
+    the given bar beyond its volume is 0 too, what is unknown stays NaN. ``source`` is, for each row, the index of the
+    given bar: the bar itself, or the bar whose close the flat bar repeats.
     """
 
     values: Doubles
@@ -86,7 +101,8 @@ class Filled(NamedTuple):
 
 
 def fill(steps: Integers, values: Doubles) -> Filled:
-    """Return ``values`` (``[bar, 5]``) with flat bars in the gaps. Bar ``i`` is ``steps[i]`` intervals after bar 0."""
+    """Return ``values`` (``[bar, field]``) with flat bars in the gaps. Bar ``i`` is ``steps[i]`` intervals after the
+    first."""
     slots = np.arange(steps[-1] + 1)
     source = np.searchsorted(steps, slots, side="right") - 1
     real = steps[source] == slots
@@ -94,4 +110,5 @@ def fill(steps: Integers, values: Doubles) -> Filled:
     flat = ~real
     filled[flat, :4] = filled[flat, 3:4]
     filled[flat, 4] = 0.0
+    filled[flat, 5:] *= 0.0
     return Filled(filled, source, real)

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import numpy as np
 
 from shared.features.bars import Doubles, Integers
-from shared.features.expressions import FIELDS, Operation
+from shared.features.expressions import Operation
 from shared.features.graph import LITTLE_ENDIAN, DelayedRead, OperatorGraph, Vectors, without_negative_zero
 
 SCALAR_LIMIT: Final = 6
@@ -77,7 +77,7 @@ class DelayBuffers:
             want: _program(graph, places, delays, wanted) for want, wanted in ((True, every), (False, lasting))
         }
         self._past = [None] * len(reads)
-        self._empty = [None] * (len(graph.nodes) - len(FIELDS))
+        self._empty = [None] * (len(graph.nodes) - len(graph.fields))
         self._kept = [(starts[node], length, places[DelayedRead(node, 0)]) for node, length in lengths.items()]
         self._take_kept = _selector([place for _, _, place in self._kept])
         self._read_at = _columns([(start, length - 1, delay) for start, length, delay, _, _ in delays], 3)
@@ -91,7 +91,7 @@ class DelayBuffers:
     def push(self, columns: Sequence[int], slot: int, fields: Doubles, want: bool) -> list[Vectors]:
         """Append bars, and return the vectors ``[row, column, feature]`` of each feature set if ``want``.
 
-        The first row is at ``slot``. ``fields`` is ``[(open, high, low, close, volume), row, column]``; ``columns`` are
+        The first row is at ``slot``. ``fields`` is ``[graph.inputs, row, column]``; ``columns`` are
         ascending. An undefined value is NaN or infinite.
         """
         rows, width = fields.shape[1:]

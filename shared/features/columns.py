@@ -56,9 +56,9 @@ class SymbolColumns:
     ) -> list[Vectors]:
         """Append bars, and return the vectors ``[row, column, feature]`` of each feature set if ``want``.
 
-        The first row is at ``slot``. ``values`` is ``[column, row, (open, high, low, close, volume)]``, ``marks``
-        ``[column, row]``; ``columns`` are ascending. ``counts`` is the number of bars in each column's window
-        afterwards. Vectors of a column whose window is not full are meaningless.
+        The first row is at ``slot``. ``values`` is ``[column, row, graph.inputs]``, ``marks`` ``[column, row]``;
+        ``columns`` are ascending. ``counts`` is the number of bars in each column's window afterwards. Vectors of a
+        column whose window is not full are meaningless.
         """
         vectors = self._buffers.push(columns, slot, values.transpose(2, 1, 0), want)
         rows, where = values.shape[1], selection(columns)

@@ -1,6 +1,6 @@
 """Compute feature vectors from a stream of bars of many symbols: the feature builder without envelopes and streams."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Final, Literal, NamedTuple, TypeAlias
@@ -8,8 +8,9 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 import numpy as np
 
 from schemas.market import BarClosed
-from shared.features.bars import BRIDGE, Doubles, Integers, fill, is_bridged, missing_before
+from shared.features.bars import BRIDGE, FURTHER, Doubles, Integers, fill, is_bridged, missing_before
 from shared.features.columns import SymbolColumns
+from shared.features.feature import Feature
 from shared.features.graph import OperatorGraph, Vectors
 from shared.features.refusal import RefusedBar, impossible, out_of_order
 from shared.features.sets import FeatureSet
@@ -94,6 +95,8 @@ class _Run:
 
 
 _COLUMN: Final = attrgetter("column")
+Content: TypeAlias = Callable[[BarClosed], tuple[float | None, ...]]
+"""Returns the fields of a bar that formulas read."""
 
 
 class _Computed(NamedTuple):
@@ -107,6 +110,7 @@ class _Computed(NamedTuple):
 
 
 class _Accepted(NamedTuple):
+    bar: BarClosed
     run: _Run
     row: int
     missing: int
@@ -128,6 +132,7 @@ class Engine:
         self._sets = tuple(sets)
         self._bridge = bridge
         self._graph = OperatorGraph(self._sets)
+        self._content = attrgetter(*self._graph.inputs)
         self._lookback = self._graph.lookback
         self._first_need = min(chosen.lookback for chosen in self._sets)
         self._windows: dict[Key, _Window] = {}
@@ -204,7 +209,7 @@ class Engine:
         run.wanted = run.wanted or window.count >= self._first_need
         flats = tuple(window.flats) if window.flats else ()
         restarted = window.key in self.restarted if self.restarted else False
-        return _Accepted(run, run.rows - 1, missing, bridged, window.count, flats, restarted)
+        return _Accepted(bar, run, run.rows - 1, missing, bridged, window.count, flats, restarted)
 
     def _open(self, window: _Window, wave: int) -> _Run:
         before = (window.last, window.mark) if window.count else None
@@ -231,7 +236,7 @@ class Engine:
             self._compute(sorted(shapes[shape], key=_COLUMN), want)
 
     def _compute(self, runs: list[_Run], want: bool) -> None:
-        values, marks = _arrays(runs)
+        values, marks = _arrays(runs, self._content)
         columns = [run.column for run in runs]
         counts = [run.count for run in runs]
         wanted = want and any(run.wanted for run in runs)
@@ -259,12 +264,20 @@ class Engine:
         finite = computed.finite[number]
         if finite is not None and not finite[bar.row][run.place]:
             values = computed.vectors[number][bar.row, run.place]
-            names = [name for name, value in zip(chosen.names, values, strict=True) if not np.isfinite(value)]
-            return Withheld("undefined", need, need, ", ".join(names))
+            undefined = [one for one, value in zip(chosen.features, values, strict=True) if not np.isfinite(value)]
+            return Withheld("undefined", need, need, _detail(undefined, bar.bar))
         size = 4 * len(chosen.features)
         start = (bar.row * computed.columns + run.place) * size
         flats = sum([flat > bar.have - need for flat in bar.flats]) if bar.flats else 0
         return ComputedVector(computed.data[number][start : start + size], flats)
+
+
+def _detail(undefined: Sequence[Feature], bar: BarClosed) -> str:
+    """Return the names of undefined features, and what they read that the bar lacks."""
+    read = frozenset[str]().union(*(feature.expression.fields for feature in undefined))
+    lacking = [name for name in FURTHER if name in read and getattr(bar, name) is None]
+    names = ", ".join(feature.name for feature in undefined)
+    return f"{names}; the bar has no {', '.join(lacking)}" if lacking else names
 
 
 def _finite(vectors: Vectors) -> list[list[bool]] | None:
@@ -272,26 +285,27 @@ def _finite(vectors: Vectors) -> list[list[bool]] | None:
     return None if finite.all() else [row.tolist() for row in np.logical_and.reduce(finite, axis=2)]
 
 
-def _arrays(runs: list[_Run]) -> tuple[Doubles, Integers]:
-    """Return the bars of runs of one shape, ``[run, row, 5]``, with gaps filled, and their marks ``[run, row]``."""
+def _arrays(runs: list[_Run], content: Content) -> tuple[Doubles, Integers]:
+    """Return the bars of runs of one shape, ``[run, row, field]``, with gaps filled, and their marks ``[run, row]``."""
     if all(len(run.bars) == run.rows for run in runs):
-        values = _values(bar for run in runs for bar in run.bars)
+        values = _values((bar for run in runs for bar in run.bars), content)
         marks = np.array([run.marks for run in runs], np.int64)
-        return values.reshape(len(runs), -1, 5), marks
-    filled = [_filled(run) for run in runs]
+        return values.reshape(len(runs), -1, values.shape[1]), marks
+    filled = [_filled(run, content) for run in runs]
     return np.stack([values for values, _ in filled]), np.stack([marks for _, marks in filled])
 
 
-def _values(bars: Iterable[BarClosed]) -> Doubles:
-    return np.array([(bar.open, bar.high, bar.low, bar.close, bar.volume) for bar in bars])
+def _values(bars: Iterable[BarClosed], content: Content) -> Doubles:
+    """Return the fields of bars, ``[bar, field]``. A field that a bar lacks (None) is NaN."""
+    return np.array([content(bar) for bar in bars], np.float64)
 
 
-def _filled(run: _Run) -> tuple[Doubles, Integers]:
+def _filled(run: _Run, content: Content) -> tuple[Doubles, Integers]:
     """Return a run with its gaps bridged. A flat bar has the mark of the bar whose close it repeats."""
     bars, marks = run.bars, run.marks
     if run.before is not None:
         bars, marks = [run.before[0], *bars], [run.before[1], *marks]
     slots = np.array([bar.open_time // bar.interval_ms for bar in bars])
-    result = fill(slots - slots[0], _values(bars))
+    result = fill(slots - slots[0], _values(bars, content))
     start = run.slot - int(slots[0])
     return result.values[start:], np.array(marks)[result.source[start:]]

@@ -19,6 +19,7 @@ from typing import Any, Final
 import numpy as np
 
 from shared.features import kernels
+from shared.features.bars import FURTHER, PRICES_AND_VOLUME
 
 Operation = Callable[..., Any]
 
@@ -57,7 +58,9 @@ class Expression:
             return _join(f"({self.text} - {other.text})", operator.sub, self, other)
         return _join(f"({self.text} - {other!r})", lambda x: x - other, self)
 
-    def __mul__(self, other: float) -> "Expression":
+    def __mul__(self, other: "Expression | float") -> "Expression":
+        if isinstance(other, Expression):
+            return _join(f"({self.text} * {other.text})", operator.mul, self, other)
         return _join(f"({self.text} * {other!r})", lambda x: x * other, self)
 
     def __truediv__(self, other: "Expression | float") -> "Expression":
@@ -71,9 +74,10 @@ def _join(text: str, apply: Operation, *inputs: Expression, scalar: Operation | 
     return Expression(text, inputs, apply, scalar or apply, 0, missing)
 
 
-FIELDS: Final = ("open", "high", "low", "close", "volume", "open_time")
-open_, high, low, close, volume, open_time = (Expression(name) for name in FIELDS)
-"""The fields of a bar: prices and volume as float64, the open time as int64 milliseconds since 1970-01-01 UTC."""
+FIELDS: Final = (*PRICES_AND_VOLUME, *FURTHER, "open_time")
+open_, high, low, close, volume, trades, quote_volume, taker_volume, open_time = (Expression(name) for name in FIELDS)
+"""The fields of a bar: prices, volumes and the number of trades as float64, the open time as int64 milliseconds since
+1970-01-01 UTC."""
 
 
 def greater(a: Expression, b: Expression) -> Expression:

@@ -6,6 +6,7 @@ from typing import Final, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from shared.features.bars import FURTHER
 from shared.features.expressions import FIELDS, Expression, Operation
 from shared.features.sets import FeatureSet
 
@@ -34,7 +35,8 @@ class Node(NamedTuple):
 class OperatorGraph:
     """The expressions of ``sets`` as a graph, each expression once.
 
-    ``nodes`` begin with the fields of a bar (``expressions.FIELDS``); each node reads only nodes before it.
+    ``nodes`` begin with the fields of a bar (``fields``: those of ``expressions.FIELDS``, without the further ones that
+    no expression reads); each node reads only nodes before it. ``inputs`` are the fields without the open time.
     ``outputs`` has, for each set, the reads of its features' values.
     """
 
@@ -45,7 +47,10 @@ class OperatorGraph:
         self.lookback: Final = max(chosen.lookback for chosen in self.sets)
         self._places: dict[str, int] = {}
         self.nodes: Final[list[Node]] = []
-        for name in FIELDS:
+        read = frozenset[str]().union(*(one.expression.fields for chosen in self.sets for one in chosen.features))
+        self.fields: Final = tuple(name for name in FIELDS if name in read or name not in FURTHER)
+        self.inputs: Final = self.fields[:-1]
+        for name in self.fields:
             self._read(Expression(name))
         self.outputs: Final = [[self._read(feature.expression) for feature in chosen.features] for chosen in self.sets]
 

@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from shared.features.bars import BRIDGE, PRICES_AND_VOLUME, BarArrays, Doubles, Integers, fill, is_bridged
+from shared.features.bars import BRIDGE, BarArrays, Doubles, Integers, fill, is_bridged
 from shared.features.graph import LITTLE_ENDIAN, Vectors
 from shared.features.plan import ColumnPlan
 from shared.features.sets import FeatureSet
@@ -46,9 +46,9 @@ def compute(feature_set: FeatureSet, bars: BarArrays) -> Vectors:
     if gaps.any():
         row = int(np.argmax(gaps)) + 1
         raise ValueError(f"bars are missing before row {row}, open_time {bars.open_time[row]}; use history()")
-    values = np.stack([bars.fields()[name] for name in PRICES_AND_VOLUME], axis=1)
+    plan = _plan(feature_set)
     start = int(bars.open_time[0]) if len(bars) else 0
-    return _contiguous(_plan(feature_set), values, start, bars.interval_ms)
+    return _contiguous(plan, bars.values(plan.inputs), start, bars.interval_ms)
 
 
 @lru_cache(maxsize=16)
@@ -61,7 +61,7 @@ def _contiguous(plan: ColumnPlan, values: Doubles, start: int, interval_ms: int)
     if rows <= 0:
         return np.empty((0, len(plan.sets[0])), LITTLE_ENDIAN)
     times = start + interval_ms * np.arange(len(values), dtype=np.int64)
-    fields = {name: np.ascontiguousarray(values[:, i, None]) for i, name in enumerate(PRICES_AND_VOLUME)}
+    fields = {name: np.ascontiguousarray(values[:, i, None]) for i, name in enumerate(plan.inputs)}
     series = {**fields, "open_time": times[:, None]}
     result = np.empty((rows, len(plan.sets[0])), LITTLE_ENDIAN)
     for first in range(0, rows, CHUNK):
@@ -78,7 +78,7 @@ def history(feature_set: FeatureSet, bars: BarArrays, bridge: int = BRIDGE) -> F
     breaks = [int(row) + 1 for row in np.flatnonzero(missing) if not is_bridged(int(missing[row]), bridge)]
     edges = [0, *breaks, len(bars)]
     plan = _plan(feature_set)
-    values = np.stack([bars.fields()[name] for name in PRICES_AND_VOLUME], axis=1)
+    values = bars.values(plan.inputs)
     vectors, rows, bridged = [], [], []
     cold = [0, 0]
     for segment, (first, last) in enumerate(pairwise(edges)):

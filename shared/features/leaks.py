@@ -89,8 +89,8 @@ def _vector(feature_set: FeatureSet, bars: BarArrays, row: int, altered: Alterat
     first = 0 if altered.before is None else max(0, row - feature_set.lookback + 1 - altered.before)
     last = min(len(bars), row + 1 + altered.later)
     moved = bars.open_time[first:last] + altered.weeks * WEEK_MS
-    prices = {name: column[first:last] for name, column in bars.fields().items()}
-    piece = history(feature_set, BarArrays(moved, interval_ms=bars.interval_ms, **prices))
+    fields = {name: column[first:last] for name, column in bars.fields().items()}
+    piece = history(feature_set, BarArrays(moved, interval_ms=bars.interval_ms, **fields))
     at = np.flatnonzero(piece.rows == row - first)
     return piece.vectors[at[0]] if len(at) else None
 

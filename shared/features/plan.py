@@ -26,12 +26,13 @@ class _Step(NamedTuple):
 
 
 class ColumnPlan:
-    """Compute the vectors of ``sets`` from the fields of bars."""
+    """Compute the vectors of ``sets`` from the fields of bars: ``inputs`` and the open time."""
 
     def __init__(self, sets: Sequence[FeatureSet]) -> None:
         graph = OperatorGraph(sets)
         self.sets = graph.sets
         self.lookback = graph.lookback
+        self.inputs = graph.inputs
         self._steps = _compile(graph)
 
     def evaluate(self, series: Mapping[str, npt.NDArray[Any]], rows: int) -> list[Vectors]:

@@ -2,13 +2,14 @@
 
 import sys
 
+from shared.features.feature import Feature
 from shared.features.kernels import MISSING_WEIGHT
 from shared.features.sets import ARITHMETIC, SETS
-from shared.features.table import FEATURES, Feature
+from shared.features.table import FEATURES
 
 _HEAD = f"""# Features
 
-Generated from `shared/features/table.py` by `python -m shared.features.reference`; a test compares them.
+Generated from `shared/features/table.py` and its parts by `python -m shared.features.reference`; a test compares them.
 
 A feature is a pure function of the last *lookback* contiguous bars of one symbol. Arithmetic: {ARITHMETIC}.
 Every step is an elementwise IEEE-754 operation in one fixed order. The bits of a value therefore depend neither on
@@ -20,6 +21,10 @@ how many bars or symbols are computed at once, nor on the processor.
   share of its distant past, and by its initial value in its first bars.
 - `mean`, `deviation` (population), `highest`, `lowest`: over the last n bars, the current bar included.
 - `lag(x, n)`: the value n bars ago.
+- `x4(...)`, `x16(...)`, `x96(...)`: the formula over trailing bars of so many bars each, the newest of which ends with
+  the current bar ([ADR 132](../adr/0132-longer-bars-end-with-the-current-one.md)).
+- `trades`, `quote_volume` and `taker_volume` are known of the bars of some sources only (kline files of Binance, its
+  live bars). A bar without them has no vector of a set that reads them, and the reason names what it lacks.
 - Undefined values (0 / 0, x / 0, log 0) are never replaced. The bar's vector is withheld, with the names of the
   undefined features.
 - The formula of a name never changes.

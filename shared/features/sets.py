@@ -5,7 +5,10 @@ from functools import cached_property
 from hashlib import sha256
 from typing import Final
 
-from shared.features.table import FEATURES, Feature
+from shared.features.feature import Feature
+from shared.features.flow import FLOW
+from shared.features.table import FEATURES
+from shared.features.timeframes import TIMEFRAMES
 
 ARITHMETIC: Final = "float64 by doubling, rounded to float32 (1)"
 """How formulas are evaluated. The number is increased when a kernel's tree of operations changes: the last bits of
@@ -62,28 +65,37 @@ _BARE: Final = (
     *("macd_signal", "macd_hist", "bb_position", "momentum_20"),
 )
 
+_CORE: Final = (
+    *("z_return_1", "z_return_3", "z_return_5", "z_return_10", "z_return_20", "z_return_60"),
+    *("z_range", "z_body", "z_upper_wick", "z_lower_wick"),
+    *("rsi_14", "macd_atr", "macd_hist_atr", "stochastic_k_14", "stochastic_d_3"),
+    *("ema_10_atr", "ema_20_atr", "log_natr_14", "log_sigma", "sigma_ratio_10"),
+    *("bb_position", "bb_width", "volume_share_20", "volume_z_48"),
+    *("minute_sin", "minute_cos", "weekday_sin", "weekday_cos"),
+)
+_WINDOW: Final = ("z_return_1", "z_range", "log_natr_14", "log_sigma", "sigma_ratio_10", "minute_sin", "minute_cos")
+_RANGES: Final = ("log_gk_4", "log_gk_16", "log_gk_64", "log_gk_256", "log_rs_16")
+_HOUR: Final = ("log_season_24", "log_season_168", "log_surprise_24")
+_QUARTER: Final = ("log_season_96", "log_surprise_96")
+
 DEFAULT: Final = "core-28"
 
 SETS: Final[dict[str, FeatureSet]] = {
     chosen.name: chosen
     for chosen in (
-        feature_set(
-            DEFAULT,
-            *("z_return_1", "z_return_3", "z_return_5", "z_return_10", "z_return_20", "z_return_60"),
-            *("z_range", "z_body", "z_upper_wick", "z_lower_wick"),
-            *("rsi_14", "macd_atr", "macd_hist_atr", "stochastic_k_14", "stochastic_d_3"),
-            *("ema_10_atr", "ema_20_atr", "log_natr_14", "log_sigma", "sigma_ratio_10"),
-            *("bb_position", "bb_width", "volume_share_20", "volume_z_48"),
-            *("minute_sin", "minute_cos", "weekday_sin", "weekday_cos"),
-        ),
-        feature_set(
-            "window-7",
-            *("z_return_1", "z_range", "log_natr_14", "log_sigma", "sigma_ratio_10", "minute_sin", "minute_cos"),
-        ),
+        feature_set(DEFAULT, *_CORE),
+        feature_set("window-7", *_WINDOW),
         feature_set("user-8", "close", "high", "low", "volume", "volatility", "rsi", "macd", "momentum"),
         feature_set("user-18", *_BARE),
         feature_set("user-23", "open", "high", "low", "close", "volume", *_BARE),
+        feature_set("season-1h-36", *_CORE, *_RANGES, *_HOUR),
+        feature_set("season-15m-30", *_CORE, *_QUARTER),
+        feature_set("frames-43", *_CORE, *(feature.name for feature in TIMEFRAMES)),
+        feature_set("flow-38", *_CORE, *(feature.name for feature in FLOW)),
+        feature_set("window-flow-10", *_WINDOW, "taker_imbalance_1", "log_trades_4_64", "log_trade_size_4_64"),
     )
 }
-"""All feature sets by name. The first is the default; it has stationary features only. ``window-7`` is for models whose
-input is a window of vectors; it omits features that such a model can compute from the window."""
+"""All feature sets by name. The first is the default; it has stationary features only. ``window-...`` are for models
+whose input is a window of vectors; they omit features that such a model can compute from the window. ``season-...`` are
+for bars of one length each, since a day is another number of bars at another length. ``flow-...`` and
+``window-flow-...`` need bars with the number of trades, the quote volume and the taker volume."""

@@ -1,11 +1,12 @@
 """The table of features: one formula for each name, the same in every feature set.
 
+Those of order flow, of volatility and of longer bars are in ``flow``, ``volatility`` and ``timeframes``.
+
 The formula of a name never changes; a better formula gets a new name. Undefined values (0 / 0, x / 0, the logarithm
 of 0) stay undefined and are never replaced.
 """
 
 import math
-from dataclasses import dataclass
 from typing import Final
 
 from shared.features.expressions import (
@@ -33,26 +34,10 @@ from shared.features.expressions import (
     weekday,
     wilder,
 )
-
-
-@dataclass(frozen=True)
-class Feature:
-    """A named formula. ``source``: where it is defined or comes from, its unit, and remarks."""
-
-    name: str
-    expression: Expression
-    source: str
-
-    @property
-    def lookback(self) -> int:
-        """The number of bars on which a value depends, its own bar included."""
-        return self.expression.lookback
-
-    @property
-    def calendar(self) -> bool:
-        """Whether a value depends on the time of the bar alone. Such inputs repeat, and say nothing about a market."""
-        return self.expression.fields == {"open_time"}
-
+from shared.features.feature import Feature
+from shared.features.flow import FLOW
+from shared.features.timeframes import TIMEFRAMES
+from shared.features.volatility import VOLATILITY
 
 _log_close = log(close)
 _log_return = change(_log_close)
@@ -161,5 +146,8 @@ FEATURES: Final[dict[str, Feature]] = {
         Feature("minute_cos", minute_of_day("cos", math.cos), "time of day (UTC) as a point on a circle"),
         Feature("weekday_sin", weekday("sin", math.sin), "day of the week (UTC) as a point on a circle"),
         Feature("weekday_cos", weekday("cos", math.cos), "day of the week (UTC) as a point on a circle"),
+        *FLOW,
+        *VOLATILITY,
+        *TIMEFRAMES,
     )
 }

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import islice
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +21,18 @@ START_MS: Final = 1_704_067_200_000
 """2024-01-01T00:00Z: the open time of the first bar."""
 DAY_MS: Final = 86_400_000
 SYMBOLS: Final = ("SYN1", "SYN2", "SYN3", "SYN4")
-SCENARIOS: Final = {"null": Signal(), "medium": Signal(sequence=0.12), "sequence": Signal(sequence=0.25)}
-"""The planted signals by name: none, a weak one, a strong one. All scenarios have the three states of volatility."""
+SCENARIOS: Final = {
+    "null": Signal(),
+    "medium": Signal(sequence=0.12),
+    "sequence": Signal(sequence=0.25),
+    "flow": Signal(row=0.15),
+    "flow-null": Signal(),
+}
+"""The planted signals by name: none, a weak and a strong one in past returns, one in the order flow, none beside
+an order flow. All scenarios have the three states of volatility."""
+WITH_FLOW: Final = ("flow", "flow-null")
+"""The scenarios whose bars have trades, quote volume and taker volume. Takers bought a share 0.5 + ``u`` / 10 of the
+volume, at least 0 and at most 1. So it shows ``u``, which predicts returns in ``flow`` and nothing in ``flow-null``."""
 
 BLOCK: Final = 512
 """Bars generated at once. Another value would give another market, since a block draws its random numbers together."""
@@ -53,7 +63,8 @@ class _Hidden(NamedTuple):
 
 
 class _Block(NamedTuple):
-    """``BLOCK`` bars of all s symbols; ``columns`` [5, BLOCK, s] are open, high, low, close, volume."""
+    """``BLOCK`` bars of all s symbols; ``columns`` [5 or 8, BLOCK, s] are open, high, low, close, volume, and where the
+    scenario has them, trades, quote volume, taker volume."""
 
     columns: Array
     hidden: _Hidden
@@ -123,8 +134,8 @@ class SyntheticMarket:
             if number + size <= skip:
                 number += size
                 continue
-            table = block.columns.reshape(5, size).T.tolist()
-            for first, high, low, last, volume in table[max(skip - number, 0) :]:
+            table = block.columns.reshape(len(block.columns), size).T.tolist()
+            for first, high, low, last, volume, *further in table[max(skip - number, 0) :]:
                 number = max(number, skip)
                 time, rank = divmod(number, len(symbols))
                 number += 1
@@ -139,6 +150,7 @@ class SyntheticMarket:
                     close=last,
                     volume=volume,
                     origin="synthetic",
+                    **_further(further),
                 )
                 yield Good(bar, f"{self.name}:{number}")
 
@@ -179,7 +191,10 @@ class SyntheticMarket:
             low = np.round(np.exp(level[:-1] + walk.min(axis=2)), 6)
             high = np.maximum(high, np.maximum(first, last))
             low = np.minimum(low, np.minimum(first, last))
-            yield _Block(np.stack([first, high, low, last, hidden.volume]), hidden)
+            columns = [first, high, low, last, hidden.volume]
+            if self.scenario in WITH_FLOW:
+                columns += _flow(hidden, first, last)
+            yield _Block(np.stack(columns), hidden)
             price, close = level[-1], last[-1]
 
     def _hidden(self, symbols: list[str]) -> Iterator[_Hidden]:
@@ -212,6 +227,21 @@ class SyntheticMarket:
             sigma = np.stack(volatility, axis=1) * season[:, None]
             volume = np.round(100 * sigma / STATES[1][0] * np.exp(0.5 * np.stack(volumes, axis=1)), 5)
             yield _Hidden(z, sigma, u, volume, np.stack(bridges, axis=1))
+
+
+def _flow(hidden: _Hidden, first: Array, last: Array) -> list[Array]:
+    """Return trades, quote volume and taker volume of a block, each [BLOCK, s]."""
+    share = np.clip(0.5 + hidden.u / 10, 0.0, 1.0)
+    traded = np.round(hidden.volume * (first + last) / 2, 5)
+    return [np.ceil(10 * hidden.volume), traded, np.round(hidden.volume * share, 5)]
+
+
+def _further(values: list[float]) -> dict[str, Any]:
+    """Return the further fields of a bar by name; none for a scenario without them."""
+    if not values:
+        return {}
+    trades, quote_volume, taker_volume = values
+    return {"trades": int(trades), "quote_volume": quote_volume, "taker_volume": taker_volume}
 
 
 def _generator(seed: int, scenario: str, symbol: str) -> np.random.Generator:

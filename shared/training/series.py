@@ -62,7 +62,7 @@ def computed(bars: Mapping[str, Bars], feature_set: FeatureSet, bridge: int) -> 
     """Return series whose vectors are computed from the bars, with gaps of up to ``bridge`` bars filled."""
     by_symbol = {}
     for symbol, series in bars.items():
-        vectors = history(feature_set, _columns(series), bridge)
+        vectors = history(feature_set, columns_of(series), bridge)
         by_symbol[symbol] = SymbolSeries(series, vectors.open_times, vectors.vectors, vectors.undefined_features)
     return by_symbol
 
@@ -75,9 +75,7 @@ def within(series: Mapping[str, SymbolSeries], span: TrainingSpan) -> dict[str, 
         bars, kept = one.bars, _inside(one.open_time, span)
         rows = _inside(bars.open_time, span)
         if rows.any():
-            columns = (bars.open, bars.high, bars.low, bars.close, bars.volume)
-            cut = Bars(symbol, bars.interval_ms, bars.open_time[rows], *(column[rows] for column in columns))
-            by_symbol[symbol] = SymbolSeries(cut, one.open_time[kept], one.vectors[kept])
+            by_symbol[symbol] = SymbolSeries(bars.at(rows), one.open_time[kept], one.vectors[kept])
     return by_symbol
 
 
@@ -118,8 +116,9 @@ def require_rows(table: Table, series: Mapping[str, SymbolSeries], horizon: int)
         which = ", ".join(f"{name} of {count:,}" for name, count in undefined.most_common(5))
         raise SplitError(
             f"no labelled rows at all: of {bars:,} bars {vectors:,} have a vector, since features are undefined:"
-            f" {which}. A feature is undefined where it divides by zero, as when prices or volumes do not change; take"
-            " a feature set without them (--set), or other bars"
+            f" {which}. A feature is undefined where it divides by zero, as when prices or volumes do not change, and"
+            " where the bars lack what it reads (number of trades, quote volume, taker volume); take a feature set"
+            " without them (--set), or other bars"
         )
     raise SplitError(
         f"no labelled rows at all: {bars:,} bars have {vectors:,} vectors, and none has both a whole window of"
@@ -157,7 +156,8 @@ def one_interval(series: Mapping[str, SymbolSeries]) -> int:
 
 
 def digest_of_bars(bars: Mapping[str, Bars]) -> str:
-    """Return the SHA-256 over symbols in order: name, interval, then the columns as little-endian 8-byte values."""
+    """Return the SHA-256 over symbols in order: name, interval, then times, prices and volume as little-endian 8-byte
+    values. What else the bars have is in the digest of the vectors that are computed from it."""
     digest = hashlib.sha256()
     for symbol in sorted(bars):
         one = bars[symbol]
@@ -179,5 +179,8 @@ def digest_of_vectors(series: Mapping[str, SymbolSeries]) -> str:
     return digest.hexdigest()
 
 
-def _columns(bars: Bars) -> Columns:
-    return Columns(bars.open_time, bars.open, bars.high, bars.low, bars.close, bars.volume, bars.interval_ms)
+def columns_of(bars: Bars) -> Columns:
+    """Return bars as features are computed from them."""
+    prices = (bars.open, bars.high, bars.low, bars.close, bars.volume)
+    further = (bars.trades, bars.quote_volume, bars.taker_volume)
+    return Columns(bars.open_time, *prices, bars.interval_ms, *further)

@@ -11,11 +11,11 @@ from services.console.parsing import COUNT, POSITIVE
 from services.console.progress import watched
 from services.console.sources import BARS_OPTIONS, chosen_source
 from services.console.training.files import bars_of
-from shared.bars import Bars
 from shared.features import BarArrays, FeatureSet
 from shared.features.installed import FEATURE_SETS
 from shared.features.leaks import TRIALS, Leak, LeakError, leaks
 from shared.report.text import moment
+from shared.training.series import columns_of
 
 LARGEST: Final = 20_000
 """The newest bars of a symbol that are used."""
@@ -45,7 +45,7 @@ def check(
     if unknown:
         raise click.BadParameter(f"no feature set {', '.join(unknown)}; there are: {', '.join(sorted(FEATURE_SETS))}")
     source, _ = chosen_source(options)
-    series = [_newest(bars) for bars in bars_of(source).values()]
+    series = [columns_of(bars.at(slice(-LARGEST, None))) for bars in bars_of(source).values()]
     moved = False
     for name in named or sorted(FEATURE_SETS):
         try:
@@ -58,18 +58,6 @@ def check(
         else:
             _show(name, trials, found)
     context.exit(1 if moved else 0)
-
-
-def _newest(bars: Bars) -> BarArrays:
-    return BarArrays(
-        bars.open_time[-LARGEST:],
-        bars.open[-LARGEST:],
-        bars.high[-LARGEST:],
-        bars.low[-LARGEST:],
-        bars.close[-LARGEST:],
-        bars.volume[-LARGEST:],
-        bars.interval_ms,
-    )
 
 
 def _found(feature_set: FeatureSet, series: list[BarArrays], trials: int, seed: int) -> list[Leak]:

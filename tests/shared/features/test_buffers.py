@@ -7,14 +7,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.features import BarArrays, Feature, FeatureSet, buffers, compute, feature_set
-from shared.features.bars import PRICES_AND_VOLUME
 from shared.features.buffers import DelayBuffers
 from shared.features.expressions import close, lag
 from shared.features.graph import OperatorGraph
 
 Walk = Callable[..., BarArrays]
 MINUTE = 60_000
-NAMES = ("volume_z_48", "bb_position", "z_return_5", "rsi_14", "macd_hist", "stochastic_d_3", "minute_sin", "close")
+NAMES = (
+    *("volume_z_48", "bb_position", "z_return_5", "rsi_14", "macd_hist", "stochastic_d_3", "minute_sin", "close"),
+    *("taker_imbalance_16", "volume_share_20_x4"),
+)
 LAGGED = Feature("lagged", lag(close, 16), "a delay that no operation follows")
 SHORT = FeatureSet("short", (*feature_set("named", *NAMES).features, LAGGED))
 GRAPH = OperatorGraph([SHORT])
@@ -35,7 +37,7 @@ def test_the_bits_are_those_of_a_history_however_the_bars_come(
     edges = [*sorted({0, *cuts, WARM}), *(WARM + np.cumsum(pieces)).tolist()]
     walks = [walk(edges[-1], seed=column) for column in columns]
     slot = int(walks[0].open_time[0]) // MINUTE
-    fields = np.array([[getattr(bars, name) for bars in walks] for name in PRICES_AND_VOLUME]).transpose(0, 2, 1)
+    fields = np.array([bars.values(GRAPH.inputs) for bars in walks]).transpose(2, 1, 0)
     turning = DelayBuffers(GRAPH, MINUTE)
     turning.widen(8)
     found = []
@@ -51,10 +53,10 @@ def test_the_bits_are_those_of_a_history_however_the_bars_come(
 
 def test_what_is_not_wanted_is_not_computed(walk: Walk) -> None:
     bars = walk(3)
-    fields = np.array([bars.fields()[name] for name in PRICES_AND_VOLUME])[:, :, None]
+    fields = bars.values(GRAPH.inputs).T[:, :, None]
     assert DelayBuffers(GRAPH, MINUTE).push([0], 0, fields, want=False) == []
 
 
 def test_a_new_bar_reads_few_values_of_the_past() -> None:
     """Not as many as the window has bars: what a delay needs was computed when it was the present."""
-    assert len({read for read in GRAPH.reads() if read.delay}) < SHORT.lookback / 4
+    assert len({read for read in GRAPH.reads() if read.delay}) < SHORT.lookback / 3

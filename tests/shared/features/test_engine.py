@@ -11,7 +11,7 @@ from schemas.common import Origin
 from schemas.market import BarClosed
 from shared.features import SETS, BarArrays, FeatureSet, feature_set, history
 from shared.features import engine as module
-from shared.features.bars import PRICES_AND_VOLUME
+from shared.features.bars import FURTHER, PRICES_AND_VOLUME
 from shared.features.engine import AcceptedBars, ComputedVector, Engine, Withheld
 from shared.features.refusal import RefusedBar
 
@@ -20,25 +20,23 @@ MINUTE = 60_000
 SHORT = (
     feature_set("short", "volume_z_48", "bb_position", "rsi_14", "minute_sin"),
     feature_set("shorter", "stochastic_d_3", "z_return_5", "volume_ma_ratio"),
+    feature_set("flow", "taker_imbalance_4", "taker_slope_4_16", "log_trades_4_64", "volume_share_20_x4"),
 )
 ONE = (feature_set("one", "price_change", "close"),)
 
 
 def closed(bars: BarArrays, symbol: str = "AAA", origin: Origin = "replay") -> list[BarClosed]:
-    rows = zip(bars.open_time, bars.open, bars.high, bars.low, bars.close, bars.volume, strict=True)
+    columns = {name: column.tolist() for name, column in bars.fields().items()}
+    rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     return [
         BarClosed(
             symbol=symbol,
             interval_ms=bars.interval_ms,
-            open_time=int(t),
-            open=float(o),
-            high=float(h),
-            low=float(low),
-            close=float(c),
-            volume=float(v),
+            open_time=int(time),
             origin=origin,
+            **row,
         )
-        for t, o, h, low, c, v in rows
+        for time, row in zip(bars.open_time, rows, strict=True)
     ]
 
 
@@ -63,8 +61,9 @@ def published(
 
 
 def recorded(chosen: FeatureSet, bars: list[BarClosed], bridge: int) -> tuple[bytes, tuple[int, int, int]]:
-    columns = {name: np.array([getattr(bar, name) for bar in bars]) for name in ("open_time", *PRICES_AND_VOLUME)}
-    found = history(chosen, BarArrays(**columns, interval_ms=MINUTE), bridge)
+    times = np.array([bar.open_time for bar in bars])
+    columns = {name: np.array([getattr(bar, name) for bar in bars], float) for name in (*PRICES_AND_VOLUME, *FURTHER)}
+    found = history(chosen, BarArrays(times, interval_ms=MINUTE, **columns), bridge)
     rows = zip(found.open_times, found.bridged, found.vectors, strict=True)
     return b"".join(t.tobytes() + b.tobytes() + v.tobytes() for t, b, v in rows), (
         found.warming,
@@ -88,6 +87,7 @@ def markets(draw: st.DrawFn) -> list[BarClosed]:
     stream: list[BarClosed] = []
     close = np.full(symbols, 100.0)
     rate = draw(st.sampled_from([0.0, 0.002, 0.02]))
+    lacking = draw(st.sampled_from([0.0, 0.002, 1.0]))
     silent = np.zeros(symbols, int)
     start = random.integers(0, 50, symbols)
     for slot in range(count):
@@ -98,6 +98,8 @@ def markets(draw: st.DrawFn) -> list[BarClosed]:
             high = max(open_, close[s]) * (1 + abs(shake[1]))
             low = min(open_, close[s]) * (1 - abs(shake[2]))
             if silent[s] == 0 and slot >= start[s]:
+                volume = float(random.integers(0, 9))
+                known = random.random() >= lacking
                 stream.append(
                     BarClosed(
                         symbol=f"S{s}",
@@ -107,8 +109,10 @@ def markets(draw: st.DrawFn) -> list[BarClosed]:
                         high=float(high),
                         low=float(low),
                         close=float(close[s]),
-                        volume=float(random.integers(0, 9)),
+                        volume=volume,
                         origin="replay",
+                        trades=int(random.integers(0, 5)) if known else None,
+                        taker_volume=volume * float(random.random()) if known else None,
                     )
                 )
     return stream
@@ -234,6 +238,34 @@ def test_an_undefined_value_is_withheld_with_its_name(walk: Walk) -> None:
     chosen = feature_set("two", "close", "bb_position", "volume_ratio")
     last = fed(Engine([chosen]), bars, [30])[-1]
     assert last == AcceptedBars(0, False, (Withheld("undefined", 20, 20, "bb_position, volume_ratio"),))
+
+
+def test_a_bar_that_lacks_what_a_feature_reads_withholds_the_set_and_says_what_it_lacks(walk: Walk) -> None:
+    sets = (feature_set("flow", "close", "taker_imbalance_1", "log_trades_4_64"), feature_set("price", "close"))
+    bars = closed(walk(66))
+    lacking = replace(bars[64], taker_volume=None, trades=None)
+    late = fed(Engine(sets), [*bars[:64], lacking, bars[65]])[64:]
+    names = "taker_imbalance_1, log_trades_4_64; the bar has no trades, taker_volume"
+    without, after = (outcome.results for outcome in late if isinstance(outcome, AcceptedBars))
+    assert without[0] == Withheld("undefined", 64, 64, names)
+    assert after[0] == Withheld("undefined", 64, 64, "log_trades_4_64"), "the bar before is in its window"
+    assert isinstance(without[1], ComputedVector)
+    assert isinstance(after[1], ComputedVector)
+
+
+def test_a_bridged_bar_had_no_trades_where_others_say_how_many_they_had(walk: Walk) -> None:
+    chosen = feature_set("flow", "taker_imbalance_4", "log_trades_4_64")
+    bars = closed(walk(70))
+    [last] = fed(Engine([chosen]), [*bars[:66], *bars[68:69]])[-1:]
+    silent = replace(bars[65], volume=0.0, trades=0, taker_volume=0.0)
+    flat = [replace(silent, open_time=bar.open_time) for bar in bars[66:68]]
+    [same] = fed(Engine([chosen]), [*bars[:66], *flat, bars[68]])[-1:]
+    assert isinstance(last, AcceptedBars)
+    assert isinstance(same, AcceptedBars)
+    bridged, whole = last.results[0], same.results[0]
+    assert isinstance(bridged, ComputedVector)
+    assert isinstance(whole, ComputedVector)
+    assert (bridged.values, bridged.bridged) == (whole.values, 2)
 
 
 @pytest.mark.parametrize(

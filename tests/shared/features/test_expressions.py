@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.features.expressions import FIELDS, Expression, close, decayed, highest, log, lowest, total, variance
+from shared.features.feature import Feature
 from shared.features.plan import ColumnPlan
 from shared.features.sets import FeatureSet
-from shared.features.table import Feature
 
 Array = npt.NDArray[np.float64]
 FINITE = st.floats(-1e9, 1e9, allow_subnormal=False)

@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,9 +15,9 @@ USER_8 = SETS["user-8"]
 Walk = Callable[..., BarArrays]
 
 
-def select(bars: BarArrays, rows: object) -> BarArrays:
-    arrays = {name: getattr(bars, name)[rows].copy() for name in ("open_time", *PRICES_AND_VOLUME)}
-    return BarArrays(**arrays, interval_ms=bars.interval_ms)
+def select(bars: BarArrays, rows: Any) -> BarArrays:
+    arrays: dict[str, Any] = {name: column[rows].copy() for name, column in bars.fields().items()}
+    return BarArrays(bars.open_time[rows].copy(), interval_ms=bars.interval_ms, **arrays)
 
 
 def test_the_first_vector_is_that_of_the_first_full_window(walk: Walk) -> None:
@@ -41,7 +42,9 @@ def test_a_vector_depends_on_its_lookback_and_on_nothing_before(name: str, walk:
     whole = compute(chosen, bars)
     assert compute(chosen, select(bars, slice(300, None))).tobytes() == whole[-1:].tobytes()
     for row, defined in ((299, True), (300, False)):
-        hurt = replace(bars, close=np.where(np.arange(len(bars)) == row, np.nan, bars.close))
+        lost = np.arange(len(bars)) == row
+        changed: dict[str, Any] = {field: np.where(lost, np.nan, column) for field, column in bars.fields().items()}
+        hurt = replace(bars, **changed)
         assert np.isfinite(compute(chosen, hurt)[-1]).all() == defined
 
 
@@ -88,7 +91,7 @@ def test_a_short_gap_is_bridged_with_flat_bars(lost: int, walk: Walk) -> None:
     last = float(bars.close[299])
     filled = select(bars, slice(None))
     for name, array in filled.fields().items():
-        array[300 : 300 + lost] = 0.0 if name == "volume" else last
+        array[300 : 300 + lost] = last if name in ("open", "high", "low", "close") else 0.0
     expected = compute(USER_8, filled)
     real = np.delete(np.arange(len(expected)), np.arange(300, 300 + lost) - USER_8.lookback + 1)
     assert found.vectors.tobytes() == expected[real].tobytes()

@@ -6,11 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.features import SETS, kernels
-from shared.features.expressions import FIELDS
 from shared.features.graph import OperatorGraph
 
-NODES = [node for node in OperatorGraph(list(SETS.values())).nodes if node.reads]
-NUMBERS = [node for node in NODES if node.reads[0].node != FIELDS.index("open_time")]
+GRAPH = OperatorGraph(list(SETS.values()))
+NODES = [node for node in GRAPH.nodes if node.reads]
+NUMBERS = [node for node in NODES if node.reads[0].node != GRAPH.fields.index("open_time")]
 ANY = st.floats() | st.sampled_from([0.0, -0.0, 1.0, -1.0, math.inf, -math.inf, math.nan])
 
 

@@ -1,5 +1,6 @@
 """A value that depends on more than the bars of its lookback is found and named."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -7,8 +8,9 @@ import pytest
 
 from shared.features import SETS, BarArrays, FeatureSet
 from shared.features.expressions import Expression, close
+from shared.features.feature import Feature
 from shared.features.leaks import LeakError, leaks
-from shared.features.table import FEATURES, Feature
+from shared.features.table import FEATURES
 
 HOUR = 3_600_000
 RANDOM = np.random.default_rng(3)
@@ -30,9 +32,9 @@ def with_leak(apply: object, name: str = "leaking") -> FeatureSet:
     return FeatureSet("mine-2", (FEATURES["z_return_1"], Feature(name, formula, "a test")))
 
 
-@pytest.mark.parametrize("name", ["core-28", "window-7", "user-8"])
-def test_the_sets_of_this_release_do_not_leak(name: str) -> None:
-    assert leaks(SETS[name], BARS, range(40)) == []
+@pytest.mark.parametrize("name", SETS)
+def test_the_sets_of_this_release_do_not_leak(name: str, walk: Callable[..., BarArrays]) -> None:
+    assert leaks(SETS[name], walk(SETS[name].lookback + 600, interval_ms=HOUR), range(20)) == []
 
 
 def test_a_formula_that_looks_at_the_next_bar_is_named() -> None:

@@ -22,9 +22,10 @@ from shared.features.expressions import (
     volume,
     wilder,
 )
+from shared.features.feature import Feature
 from shared.features.plan import ColumnPlan
 from shared.features.sets import FeatureSet
-from shared.features.table import FEATURES, Feature
+from shared.features.table import FEATURES
 
 talib = pytest.importorskip("talib")
 

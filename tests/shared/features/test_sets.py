@@ -26,6 +26,11 @@ DIGESTS = {
     "user-8": "81036c00c5710d68eb22634c04b22c473bdfef9261a2b45402ff77aa72aac9fa",
     "user-18": "8f14bc93b80affffd14d15f4cb315f36b7e1fa56065d597f31ff1eebf3b12cce",
     "user-23": "7bc5273db3026482fe88b7014a3074a3f1026544bfa6b482521406ad016853fd",
+    "season-1h-36": "5e7b747d0adc4e45b7949aec1430257100bcee22111a87a1503ae0195a85f742",
+    "season-15m-30": "c33823cb515a865ab20bafcbc3dd39f6b1b21ce19fd939436e7350ce2f42b6b6",
+    "frames-43": "1f662ee1714141c1b41fadf63c3019cfbf668f24f6db5a8e4e58a3a1d4de7869",
+    "flow-38": "1e47c3ca8aa516825435aebb40f1c85d23013a7648ecb1313a298ff725220bab",
+    "window-flow-10": "0345145158a4292d700d20c7e8a3d1ceab9ebc6bd3c3b4bf4ad7b32df3c02010",
 }
 
 VECTORS = {
@@ -34,9 +39,25 @@ VECTORS = {
     "user-8": "c1080dcc2a66df85862793d7c9d7c5146725d81524d0eaa4ba7411426c2db085",
     "user-18": "5fe795eda92217f68f99aaf911eb5024fc48dcf81c0e589f13e041d2b6c6cc59",
     "user-23": "083925f3303ada96333f5c805202a6eae249f8c860aabf500634978e7fb281e2",
+    "season-1h-36": "b45b30834d160d41b82c574a92acdd0b9adfa95c22f3503e5b6c7dc2380e7b68",
+    "season-15m-30": "652433cc3963cd9c3cd899d7cf977e9fe080605908eec8e5b500ca381aea1cb7",
+    "frames-43": "c40c655ba04360abbc7806c80038ab3fbf79bd6051370b7324992dfe4985c780",
+    "flow-38": "be015e5ce742ec2d5c375437a8ff750b8a298752710d82a97418c0f99af4c766",
+    "window-flow-10": "da6efa6df22a7b77ab745e904c49f71f93dbb473f76666decbb121379266526d",
 }
 
-LOOKBACKS = {"core-28": 319, "window-7": 258, "user-8": 257, "user-18": 512, "user-23": 512}
+LOOKBACKS = {
+    "core-28": 319,
+    "window-7": 258,
+    "user-8": 257,
+    "user-18": 512,
+    "user-23": 512,
+    "season-1h-36": 1355,
+    "season-15m-30": 1548,
+    "frames-43": 1920,
+    "flow-38": 319,
+    "window-flow-10": 258,
+}
 
 GOLDEN = """
 import hashlib, sys
@@ -81,7 +102,8 @@ def test_the_sets_of_our_own_hold_no_price_level() -> None:
         "macd_signal",
         "macd_hist",
     }
-    assert not levels & {*SETS["core-28"].names, *SETS["window-7"].names}
+    users = {"user-8", "user-18", "user-23"}
+    assert not levels & {name for chosen in SETS.values() if chosen.name not in users for name in chosen.names}
 
 
 @pytest.mark.parametrize("names", [("rsi", "adx"), ("rsi", "rsi"), ()])

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from schemas.codec import encode
 from schemas.market import BarClosed
 from shared.bars import BarSource, Good, SourceError, gather, misplaced
+from shared.bars.formats import FURTHER
 from shared.synthetic import SCENARIOS, START_MS, SYMBOLS, SyntheticMarket
 from shared.synthetic.market import BLOCK, STATES
 
@@ -70,7 +71,7 @@ def test_seed_scenario_and_symbol_each_make_another_market() -> None:
         return tuple(row.bar.close for row in market.rows() if isinstance(row, Good))
 
     markets = [closes(scenario, seed, symbol) for scenario in SCENARIOS for seed in (1, 2) for symbol in ("A", "B")]
-    assert len(set(markets)) == len(markets) == 12
+    assert len(set(markets)) == len(markets) == 20
 
 
 def test_identity_is_of_the_law_not_of_the_length() -> None:
@@ -100,6 +101,25 @@ def test_volatility_has_three_states_under_a_daily_season() -> None:
     assert counts.min() > 500
 
 
+@pytest.mark.parametrize("scenario", ["flow", "flow-null"])
+def test_takers_show_the_hidden_signal_to_the_last_digits_of_the_volume(scenario: str) -> None:
+    market = SyntheticMarket(scenario=scenario, bars=BLOCK + 40)
+    bars, truth = market.load()["SYN2", 300_000], market.truth("SYN2", BLOCK + 40)
+    assert bars.taker_volume is not None
+    np.testing.assert_allclose(bars.taker_volume / bars.volume, 0.5 + truth.u / 10, atol=1e-4)
+    gathered = gather(market.rows())["SYN2", 300_000]
+    for field in FURTHER:
+        np.testing.assert_array_equal(getattr(bars, field), getattr(gathered, field))
+    assert all(getattr(MARKET.load()["SYN2", 300_000], field) is None for field in FURTHER)
+
+
+def test_order_flow_predicts_returns_only_where_it_is_planted() -> None:
+    for scenario, beta in (("flow", 0.15), ("flow-null", 0.0)):
+        truth = SyntheticMarket(scenario=scenario).truth("SYN1", 40_000)
+        slope = float(truth.u[:-1] @ truth.z[1:] / (truth.u[:-1] @ truth.u[:-1]))
+        assert abs(slope - beta) < 4 / np.sqrt(40_000)
+
+
 def test_innovations_correlate_across_symbols() -> None:
     market = SyntheticMarket(scenario="null")
     first, second = (market.truth(symbol, 40_000).z for symbol in ("SYN1", "SYN2"))
@@ -125,7 +145,7 @@ def test_rows_hold_their_place() -> None:
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"scenario": "bull"}, "no synthetic scenario 'bull'; expected one of null, medium, sequence"),
+        ({"scenario": "bull"}, "no synthetic scenario 'bull'; expected one of null, medium, sequence, flow, flow-null"),
         ({"symbols": ()}, "one or more different symbols"),
         ({"symbols": ("A", "A")}, "one or more different symbols"),
         ({"symbols": ("A B",)}, "one or more different symbols"),
