@@ -141,9 +141,9 @@ async def forms_answer() -> tuple[FormShown, ...]:
     "/api/v1/acts/preview", tags=["acts"], summary="What would a command change?", status_code=200,
     guards=[program, operator], responses=FAULTS, request_max_body_size=BODY,
 )  # fmt: skip
-async def preview_answer(site: SiteOf, data: JSONBody[PreviewAsked]) -> PreviewShown:
+async def preview_answer(request: Asked, site: SiteOf, data: JSONBody[PreviewAsked]) -> PreviewShown:
     """Return the differences that a command would make now. Nothing is recorded. 409: why it is refused."""
-    shown = await desk_of(site).preview(data.command)
+    shown = await desk_of(site).preview(data.command, request.user.name)
     return PreviewShown(
         before=shown.before,
         command=_issuable(shown.command),

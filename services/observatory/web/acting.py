@@ -88,7 +88,7 @@ async def preview_page(request: Asked, site: SiteOf, name: FromPath[str], data: 
     desk = desk_of(site)
     state = await desk.state()
     try:
-        shown = await desk.preview(command_of(state, name, values))
+        shown = await desk.preview(command_of(state, name, values), request.user.name)
     except RefusedError as error:
         return _form(site, state, form, values, fault=str(error))
     if not values.get("reason", "").strip():
