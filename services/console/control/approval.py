@@ -5,18 +5,16 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from schemas.control import Approve, Proposable, Propose, Refuse, SetApprovalRule
+from schemas.control import Proposable, Propose, Refuse, SetApprovalRule
 from services.console.context import asynchronous
 from services.console.control.issuing import carry_out, changing
 from services.console.control.membership import of_an_artifact, promotion, promotion_options
 from services.console.control.policy import approval_rule, rule_options, shares_of
 from services.console.parsing import POSITIVE
-from shared.control import Rejected, State
-from shared.control.apply.approval import approval_of
-from shared.control.issuing import RefusedError
+from shared.commands.forms import HOUR_MS, approving
+from shared.control import State
 
 F = TypeVar("F", bound=Callable[..., Any])
-HOUR_MS: Final = 3_600_000
 LONGEST_H: Final = 720
 
 
@@ -81,7 +79,7 @@ async def approve(context: click.Context, /, proposal: int, **options: Any) -> N
     """Carry out what another person proposed (`conclave status` lists what waits).
 
     The evidence for a promotion is collected again. With --dry-run it shows what would change."""
-    await carry_out(context, lambda state: _approving(state, proposal), options)
+    await carry_out(context, lambda state: approving(state, proposal), options)
 
 
 @click.command()
@@ -92,13 +90,6 @@ async def approve(context: click.Context, /, proposal: int, **options: Any) -> N
 async def refuse(context: click.Context, /, proposal: int, **options: Any) -> None:
     """Refuse what another person proposed, or withdraw a proposal of your own."""
     await carry_out(context, lambda _: Refuse(proposal), options)
-
-
-def _approving(state: State, number: int) -> Approve:
-    approval = approval_of(state, number)
-    if isinstance(approval, Rejected):
-        raise RefusedError(approval.reason)
-    return approval
 
 
 async def _propose(context: click.Context, build: Callable[[State], Proposable], options: dict[str, Any]) -> None:

@@ -21,7 +21,9 @@ from shared.runtime.process import reached_log, stop_on_signal
 from shared.settings import Settings, SettingsError, address_of
 from shared.telemetry import logs
 
-ROLE: Final = click.option("--role", type=click.Choice(ROLES), required=True, help="Look, or also issue commands.")
+ROLE: Final = click.option(
+    "--role", type=click.Choice(ROLES), required=True, help="Look; also issue commands; also approve proposals."
+)
 
 
 @click.group(invoke_without_command=True)
