@@ -53,7 +53,7 @@ fuzz: $(VENV)/.test ## Property tests with fresh seeds for FUZZ_MINUTES (60), un
 	@$(BIN)/python tests/fuzz.py --minutes $(FUZZ_MINUTES) $(TESTS)
 
 screenshots: $(VENV)/.test ## Every screen of the observatory, on desk and phone, light and dark, as PNG in bench/out/screenshots
-	@SCREENSHOTS=bench/out/screenshots $(BIN)/python -m pytest -rs tests/services/observatory/test_browser.py
+	@SCREENSHOTS=bench/out/screenshots $(BIN)/python -m pytest -rs tests/services/observatory/test_browser.py tests/services/observatory/test_acting_in_browser.py
 
 lint: $(VENV)/.test ## Style and formatting
 	@$(BIN)/ruff check .

@@ -8,8 +8,8 @@ from schemas.common import Milliseconds
 
 Person = Annotated[str, Meta(min_length=1, max_length=64)]
 Address = Annotated[str, Meta(max_length=64)]
-Role = Literal["viewer", "operator"]
-"""What a person may do: look; also issue commands."""
+Role = Literal["viewer", "operator", "approver"]
+"""What a person may do: look; also issue commands; also approve what another person proposed."""
 
 
 class SignedIn(Struct, frozen=True, tag="access.granted"):

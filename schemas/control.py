@@ -293,6 +293,46 @@ class Retire(Struct, frozen=True, tag="retire"):
     artifact: DigestHex
 
 
+class SetApprovalRule(Struct, frozen=True, tag="set_approval_rule"):
+    """Set which commands need a second person, and who may approve them. While a rule is in force, a new one needs a
+    second person too. The rule has no effect on votes, so a rollback does not change it.
+
+    ``commands``: the tags of those commands, of ``promote`` and ``set_weights`` (with it, steps up the ladder need one
+    too). Empty: no command needs a second person. ``approvers``: the holders of the keys that approve; actors, while no
+    key is trusted."""
+
+    commands: tuple[Tag, ...] = ()
+    approvers: tuple[Annotated[str, Meta(min_length=1, max_length=64)], ...] = ()
+
+
+Proposable = Promote | SetWeights | SetApprovalRule
+
+
+class Propose(Struct, frozen=True, tag="propose"):
+    """Propose a command that needs a second person. The version of this entry is the number of the proposal.
+
+    ``valid_ms``: how long it can be approved."""
+
+    command: Proposable
+    valid_ms: Annotated[int, Meta(ge=1, le=2_592_000_000)] = 86_400_000
+
+
+class Approve(Struct, frozen=True, tag="approve"):
+    """Carry out what another person proposed. It takes effect with this entry.
+
+    ``command``: as it was proposed, so that the entry says by itself what was approved; a promotion with the evidence
+    (``ready``, ``verdict``) of this moment."""
+
+    proposal: Annotated[int, Meta(ge=1)]
+    command: Proposable
+
+
+class Refuse(Struct, frozen=True, tag="refuse"):
+    """End a proposal without its effect: an approver refuses it, or its author withdraws it."""
+
+    proposal: Annotated[int, Meta(ge=1)]
+
+
 Command = (
     Found
     | RegisterArtifact
@@ -314,6 +354,10 @@ Command = (
     | SetExecutionPolicy
     | TrustKey
     | RevokeKey
+    | SetApprovalRule
+    | Propose
+    | Approve
+    | Refuse
 )
 
 

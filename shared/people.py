@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from argon2 import PasswordHasher
 
 FILE: Final = "observatory-users.json"
-ROLES: Final[tuple[Role, ...]] = ("viewer", "operator")
+ROLES: Final[tuple[Role, ...]] = ("viewer", "operator", "approver")
 """Each may do what those before it may."""
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")
 SHORTEST: Final = 10

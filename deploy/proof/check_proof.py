@@ -134,6 +134,21 @@ def control_chain(entries, version, head):
     return chain
 
 
+def of_two_persons(chain, entry, stated):
+    """The command that a second person approved. Its proposal must be another person's entry, as the body states."""
+    approval, proposal = entry["command"], chain[entry["command"]["proposal"]]
+    said = (proposal["version"], *(proposal.get(name) for name in ("actor", "reason", "at", "key")))
+    holds(said == tuple(stated[name] for name in ("version", "by", "why", "at", "key")), "the proposal is another one")
+    one = proposal["actor"] == entry["actor"] or ("key" in entry and proposal["key"] == entry["key"])
+    holds(not one, "the proposal and its approval are of one person")
+    proposed, approved = (
+        {name: value for name, value in each["command"].items() if name not in ("ready", "verdict")}
+        for each in (proposal["command"], approval)
+    )
+    holds(proposal["command"]["type"] == "propose" and proposed == approved, "what was approved was not proposed")
+    return approval["command"]
+
+
 def check(pack, trusted=None):
     """Raises ``BadError``, or says what was proved; first, what speaks against the promotion."""
     whole = {name: value for name, value in pack.items() if name != "signature"}
@@ -151,6 +166,8 @@ def check(pack, trusted=None):
     what, entry = body["what"], chain[body["version"]]
     artifact = what["artifact"]
     command, by = entry["command"], (entry["actor"], entry["reason"], entry["at"])
+    if command["type"] == "approve":
+        command = of_two_persons(chain, entry, what["proposed"])
     said = (command["type"], command.get("artifact"), *by, command["forced"])
     stated = ("promote", artifact, what["by"], what["why"], what["at"], what["forced"])
     holds(said == stated, "the promotion is not the one recorded")

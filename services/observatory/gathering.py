@@ -17,6 +17,7 @@ from services.observatory.series import DecisionPoint, SeriesState, bars_of, dec
 from shared.audit.blame import BlamedEvent
 from shared.audit.configurations import Configurations
 from shared.audit.source import END
+from shared.control import effect_of
 from shared.log import START, Entry, Log, StreamKey, preceding
 from shared.log.leases import id_order
 
@@ -136,7 +137,7 @@ async def _of_artifacts(
         if (trained := state.trained.get(artifact)) is not None:
             await _keep(log, gathered, StreamKey("training"), trained)
     for envelope in configurations.envelopes[: made.control_version]:
-        command = envelope.event.command
+        command = effect_of(envelope.event.command)
         if isinstance(command, Promote) and command.artifact in artifacts:
             named = [("gates", command.verdict)] if command.verdict else []
             for stream, name in [*named, *(("readiness", ready) for ready in command.ready)]:

@@ -1,14 +1,15 @@
-"""The phone: a bot in a chat that shows the installation, and halts and resumes it for the persons of the settings.
+"""The phone: a bot in a chat that shows the installation, and halts and resumes it, approves and refuses proposals for
+the persons of the settings.
 
 Reads
     ``control``, and by the projections of the observatory (``services.observatory.projection``) ``market``,
     ``decisions``, ``orders``, ``gates``, ``training``, ``dead``, ``alarms`` and ``venue`` of all partitions; the
-    position and lease of every consumer group. The updates of the chat's server, which it asks for: nothing outside
-    connects to this process.
+    position and lease of every consumer group. For an approval, the evidence on ``readiness``, ``gates`` and
+    ``scores``. The updates of the chat's server, which it asks for: nothing outside connects to this process.
 Writes
-    ``control``: Halt and Resume, each signed with the key of the person who confirmed it; the fences, with their notes
-    on ``decisions``. Its Redis user may append nothing else. The keys are files of this server, which holds them on
-    behalf of the persons.
+    ``control``: Halt, Resume, Approve and Refuse, each signed with the key of the person who confirmed it; the fences,
+    with their notes on ``decisions``. Its Redis user may append nothing else. The keys are files of this server, which
+    holds them on behalf of the persons.
 Remembers
     ``phone.bin`` in the state folder: the last update, the questions that wait for a confirmation, and the answers that
     the chat did not accept yet. ``phone.projections.bin``: the projections.

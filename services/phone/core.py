@@ -10,20 +10,34 @@ from typing import Final, Literal
 import msgspec
 from msgspec import Struct, field, structs
 
-from schemas.control import Halt, Resume
+from schemas.control import Approve, Halt, Refuse, Resume
 from services.phone.messages import Button, Line, Received, Reply
 
-ActName = Literal["halt", "resume"]
-Topic = Literal["status", "equity", "decisions", "verdicts"]
+ActName = Literal["halt", "resume", "approve", "refuse"]
+Topic = Literal["status", "equity", "decisions", "verdicts", "proposals"]
 Ending = Literal["recorded", "repeated", "refused", "unfenced", "unknown"]
 
-COMMANDS: Final[Mapping[ActName, type[Halt] | type[Resume]]] = {"halt": Halt, "resume": Resume}
+COMMANDS: Final[Mapping[ActName, type[Halt | Resume | Approve | Refuse]]] = {
+    "halt": Halt,
+    "resume": Resume,
+    "approve": Approve,
+    "refuse": Refuse,
+}
 """What the bot can do, and the command that it issues for it."""
+OF_A_PROPOSAL: Final = ("approve", "refuse")
+"""The acts that name a proposal by its number."""
 TOPICS: Final[Mapping[Topic, str]] = {
     "status": "is it well?",
     "equity": "money and positions",
     "decisions": "the last decisions; with a symbol, those of that symbol",
     "verdicts": "what the gates say about each artifact",
+    "proposals": "what waits for a second person",
+}
+_NOUNS: Final[Mapping[ActName, str]] = {
+    "halt": "The halt",
+    "resume": "The resume",
+    "approve": "The approval",
+    "refuse": "The refusal",
 }
 _ACTS: Final[Mapping[str, ActName]] = {act: act for act in COMMANDS}
 _TOPICS: Final[Mapping[str, Topic]] = {topic: topic for topic in TOPICS}
@@ -42,17 +56,22 @@ MOST_WAITING: Final = 100
 MOST_PACES: Final = 1_000
 REASON: Final = 500
 """Characters of a reason."""
+DIGITS: Final = 15
+"""Of the number of a proposal, at most."""
+Proposals = Mapping[int, tuple[Line, ...]]
+NONE: Final[Proposals] = {}
 
 
 class Asked(Struct, frozen=True):
     """A question that waits for its confirmation. ``update``: that of the message that asked. ``expires``: the time
-    (ms) from which on it cannot be confirmed."""
+    (ms) from which on it cannot be confirmed. ``proposal``: its number; 0 for an act that is about none."""
 
     act: ActName
     actor: str
     reason: str
     update: int
     expires: int
+    proposal: int = 0
 
 
 class Pace(Struct):
@@ -90,7 +109,7 @@ class Show(Struct, frozen=True):
 
 
 class Act(Struct, frozen=True):
-    """A confirmed command, to be issued with the key of ``actor``."""
+    """A confirmed command, to be issued with the key of ``actor``. ``proposal``: its number; 0 if it is about none."""
 
     received: Received
     token: str
@@ -98,6 +117,7 @@ class Act(Struct, frozen=True):
     actor: str
     reason: str
     command_id: str
+    proposal: int = 0
 
 
 class Outcome(Struct, frozen=True):
@@ -127,17 +147,20 @@ def replay_from(state: State, at: int) -> int | None:
     return None if state.last is None or at - state.last_at >= IDLE_MS else state.last
 
 
-def handle(state: State, received: Received, persons: Mapping[str, Person], at: int, token: str) -> Show | Act | None:
+def handle(
+    state: State, received: Received, persons: Mapping[str, Person], at: int, token: str, proposals: Proposals = NONE
+) -> Show | Act | None:
     """Return what an update asks for, or put an answer in ``state.waiting`` and return None.
 
-    ``persons``: by chat id. ``at``: the server's time (ms). ``token``: unpredictable, and never used before."""
+    ``persons``: by chat id. ``proposals``: what each open one would change, by its number. ``at``: the server's time
+    (ms). ``token``: unpredictable, and never used before."""
     after = replay_from(state, at)
     if after is not None and received.update <= after:
         state.refused += 1
         return None
     for name in [name for name, asked in state.asked.items() if at >= asked.expires]:
         del state.asked[name]
-    answer = _answer(state, received, persons, at, token)
+    answer = _answer(state, received, persons, at, token, proposals)
     if isinstance(answer, Act):
         return answer
     _done(state, received, at)
@@ -171,7 +194,7 @@ def acted(state: State, act: Act, outcome: Outcome, at: int) -> None:
 
 
 def _title(act: ActName, outcome: Outcome) -> str:
-    done = {"halt": "HALTED", "resume": "Resumed"}[act]
+    done = {"halt": "HALTED", "resume": "Resumed", "approve": "Approved", "refuse": "Refused"}[act]
     match outcome.ending:
         case "recorded":
             return f"{done} as version {outcome.version}"
@@ -180,9 +203,9 @@ def _title(act: ActName, outcome: Outcome) -> str:
         case "unfenced":
             return f"{done}, but not in every partition"
         case "refused":
-            return f"The {act} was refused"
+            return f"{_NOUNS[act]} was refused"
         case "unknown":
-            return f"It is not known whether the {act} is recorded"
+            return f"It is not known whether {_NOUNS[act].lower()} is recorded"
 
 
 def _done(state: State, received: Received, at: int) -> None:
@@ -190,7 +213,7 @@ def _done(state: State, received: Received, at: int) -> None:
 
 
 def _answer(
-    state: State, received: Received, persons: Mapping[str, Person], at: int, token: str
+    state: State, received: Received, persons: Mapping[str, Person], at: int, token: str, proposals: Proposals
 ) -> Reply | Show | Act | None:
     if not received.chat or not received.sender:
         return None  # nothing that a person sent
@@ -204,7 +227,7 @@ def _answer(
     word, rest = [*received.text.split(maxsplit=1), "", ""][:2]
     name = word.removeprefix("/").partition("@")[0].casefold()
     if (act := _ACTS.get(name)) is not None:
-        return _ask(state, received, person, act, rest, at, token)
+        return _ask(state, received, person, act, rest, at, token, proposals)
     if _too_many(state, f"person {received.sender}", at, A_MINUTE, MINUTE_MS):
         return _once_too_many(state, received)
     if (topic := _TOPICS.get(name)) is not None:
@@ -246,20 +269,44 @@ def _once_too_many(state: State, received: Received) -> Reply | None:
     return _plain(received, f"More than {A_MINUTE} questions in a minute are not answered. A halt always is.")
 
 
-def _ask(state: State, received: Received, person: Person, act: ActName, rest: str, at: int, token: str) -> Reply:
+def _ask(
+    state: State,
+    received: Received,
+    person: Person,
+    act: ActName,
+    rest: str,
+    at: int,
+    token: str,
+    proposals: Proposals,
+) -> Reply:
     if why := person.refusals[act]:
         return Reply(received.chat, f"You cannot {act} from here", (Line(why),))
+    number, about = 0, tuple[Line, ...]()
+    if act in OF_A_PROPOSAL:
+        first, _, rest = rest.strip().partition(" ")
+        number = int(first) if first.isdecimal() and len(first) <= DIGITS else 0
+        if number not in proposals:
+            known = ", ".join(str(each) for each in sorted(proposals)) or "none"
+            return _plain(received, f"Name an open proposal: /{act} NUMBER REASON. Open are: {known} (/proposals)")
+        about = (Line("proposal", str(number)), *proposals[number])
     reason = " ".join(rest.split())
     if len(reason) > REASON:
         return _plain(received, f"A reason has at most {REASON} characters; this one has {len(reason)}.")
-    if not reason and act == "resume":
-        return _plain(received, "A resume needs its reason: /resume the exchange answers again")
+    if not reason and act != "halt":
+        shown = {"resume": "/resume the exchange answers again"}.get(act, f"/{act} {number} I read its gates")
+        return _plain(received, f"{_NOUNS[act]} needs its reason: {shown}")
     reason = reason or "halted by phone, no reason given"
-    state.asked[token] = Asked(act, person.actor, reason, received.update, at + VALID_MS)
+    state.asked[token] = Asked(act, person.actor, reason, received.update, at + VALID_MS, number)
     while len(state.asked) > MOST_ASKED:
         del state.asked[next(iter(state.asked))]
-    title = {"halt": "Halt? No intent is written until a resume", "resume": "Resume? Intents are written again"}[act]
+    title = {
+        "halt": "Halt? No intent is written until a resume",
+        "resume": "Resume? Intents are written again",
+        "approve": "Approve? It takes effect at once",
+        "refuse": "Refuse? The proposal ends",
+    }[act]
     lines = (
+        *about,
         Line("reason", reason),
         Line("by", person.actor),
         Line(f"It is signed with your key, which the server holds. Confirm within {VALID_MS // 1000} s."),
@@ -268,7 +315,7 @@ def _ask(state: State, received: Received, person: Person, act: ActName, rest: s
 
 
 def _buttons(act: ActName, token: str) -> tuple[Button, Button]:
-    return Button({"halt": "Halt now", "resume": "Resume now"}[act], f"yes {token}"), Button("No", f"no {token}")
+    return Button(f"{act.capitalize()} now", f"yes {token}"), Button("No", f"no {token}")
 
 
 def _tapped(state: State, received: Received, person: Person) -> Reply | Act:
@@ -282,7 +329,7 @@ def _tapped(state: State, received: Received, person: Person) -> Reply | Act:
         )
     if word == "no":
         del state.asked[token]
-        return _plain(received, f"Nothing was done: the {asked.act} is dropped.")
+        return _plain(received, f"Nothing was done: {_NOUNS[asked.act].lower()} is dropped.")
     if why := person.refusals[asked.act]:
         del state.asked[token]
         return Reply(received.chat, f"You cannot {asked.act} from here", (Line(why),), tap=received.tap)
@@ -293,12 +340,19 @@ def _tapped(state: State, received: Received, person: Person) -> Reply | Act:
         actor=asked.actor,
         reason=asked.reason,
         command_id=f"phone-{asked.update}-{token}",
+        proposal=asked.proposal,
     )
 
 
 def _help(received: Received, person: Person) -> Reply:
     shown = [Line(f"/{topic}", words) for topic, words in TOPICS.items()]
-    acts = [Line(f"/{act} REASON", person.refusals[act] or "asks you to confirm, and is signed") for act in COMMANDS]
+    acts = [
+        Line(
+            f"/{act} {'NUMBER ' if act in OF_A_PROPOSAL else ''}REASON",
+            person.refusals[act] or "asks you to confirm, and is signed",
+        )
+        for act in COMMANDS
+    ]
     return Reply(received.chat, f"You are {person.actor}. What you can send:", (*shown, *acts))
 
 

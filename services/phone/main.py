@@ -8,7 +8,7 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -16,15 +16,18 @@ import anyio
 import msgspec
 
 from schemas.codec import UNDECODABLE
+from schemas.control import Command, Halt, Refuse, Resume
 from services.observatory.projection import Projection
 from services.observatory.screens.now import Around
 from services.phone import core
 from services.phone.chat import Chat, TryLaterError, UndeliverableError
-from services.phone.core import COMMANDS, Act, Outcome, Person, Show
+from services.phone.core import COMMANDS, OF_A_PROPOSAL, Act, ActName, Outcome, Person, Show
 from services.phone.messages import Received, Reply
-from services.phone.showing import Look, answer
+from services.phone.showing import Look, answer, proposal_lines
 from services.phone.telegram import Telegram, keep_out_of_logs
-from shared.control import ControlError
+from shared.commands.desk import prepared
+from shared.commands.forms import approving
+from shared.control import ControlError, State
 from shared.control.fence import FenceError
 from shared.control.issuing import ControlWriter, RefusedError
 from shared.log import TruncatedLogError, UnavailableError
@@ -72,7 +75,7 @@ async def run(settings: Settings, stop: anyio.Event) -> None:
         await projection.begin()
         writer = ControlWriter(loop.log, missing=missing_by(settings, loop.storage))
         await writer.state()  # so that a halt reads only what is new
-        bot = Bot(chat, projection, writer, held, actors, folder / FILE, loop.storage)
+        bot = Bot(chat, projection, writer, held, actors, folder / FILE, loop.storage, settings.models.names)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(bot.receive)
             tasks.start_soon(bot.send)
@@ -93,7 +96,7 @@ def not_configured(settings: Settings, token: str) -> str:
 
 
 class Bot:
-    """The bot of one installation, in one chat."""
+    """The bot of one installation, in one chat. ``names``: the models for which this machine starts workers."""
 
     def __init__(
         self,
@@ -104,7 +107,9 @@ class Bot:
         actors: Mapping[str, str],
         file: Path,
         storage: Storage,
+        names: Collection[str] = (),
     ) -> None:
+        self._names = names
         self._chat = chat
         self._projection = projection
         self._writer = writer
@@ -143,7 +148,8 @@ class Bot:
     async def handle(self, received: Received) -> None:
         """Do what an update asks for. The state is saved when it is done, and not before."""
         refused = self.state.refused
-        asked = core.handle(self.state, received, self._persons(), self._clock.now_ms(), secrets.token_hex(8))
+        at = self._clock.now_ms()
+        asked = core.handle(self.state, received, self._persons(), at, secrets.token_hex(8), self._proposals(at))
         match asked:
             case Show():
                 core.reply(self.state, self._shown(asked))
@@ -158,11 +164,29 @@ class Bot:
         self._outgoing.set()
 
     def _persons(self) -> Mapping[str, Person]:
-        control, held = self._projection.newest, self._held
+        control = self._projection.newest
         return {
-            chat: Person(actor, {act: held.why_not(control, actor, command) for act, command in COMMANDS.items()})
+            chat: Person(actor, {act: self._why_not(control, actor, act) for act in COMMANDS})
             for chat, actor in self._actors.items()
         }
+
+    def _why_not(self, control: State, actor: str, act: ActName) -> str:
+        """Return why a person cannot do an act, in words; '' if the person can. Whether an act is about a proposal of
+        this person is decided when it is issued."""
+        if (why := self._held.why_not(control, actor, COMMANDS[act])) or act not in OF_A_PROPOSAL:
+            return why
+        rule = control.approval
+        if not rule.commands:
+            return "no command needs a second person here"
+        public = self._held.signers[actor].public_key
+        holder = next(key.holder for key in control.keys.values() if key.public_key == public)
+        if act == "approve" and holder not in rule.approvers:
+            return f"{holder} is no approver; approvers are {' or '.join(rule.approvers)}"
+        return ""
+
+    def _proposals(self, at: int) -> core.Proposals:
+        control = self._projection.newest
+        return {number: proposal_lines(control, number, at) for number in control.proposals}
 
     def _shown(self, show: Show) -> Reply:
         projection = self._projection
@@ -178,13 +202,24 @@ class Bot:
     async def _issue(self, act: Act) -> Outcome:
         """Issue a command with the key of its person, and return what became of it."""
         self._writer.signer = self._held.signers.get(act.actor)
+        command: Command = Halt()
+        missing: tuple[str, ...] = ()
         try:
-            issued = await self._writer.issue(
-                COMMANDS[act.act](), actor=act.actor, reason=act.reason, command_id=act.command_id
-            )
+            match act.act:
+                case "halt":
+                    pass
+                case "resume":
+                    command = Resume()
+                case "approve" | "refuse":
+                    state = await self._writer.state()
+                    if (recorded := state.past.version_of(act.command_id)) is not None:
+                        return Outcome("repeated", "", recorded)
+                    chosen = approving(state, act.proposal) if act.act == "approve" else Refuse(act.proposal)
+                    command, missing = await prepared(self._writer.log, state, chosen, self._names)
+            issued = await self._writer.issue(command, actor=act.actor, reason=act.reason, command_id=act.command_id)
         except (RefusedError, ControlError, TruncatedLogError, msgspec.ValidationError) as error:
             _log.warning("%s of %s was refused: %s", act.act, act.actor, error)
-            return Outcome("refused", str(error))
+            return Outcome("refused", "; ".join([str(error), *missing]))
         except FenceError as error:
             _log.error("%s", error)
             return Outcome("unfenced", str(error))

@@ -6,6 +6,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from schemas.control import Approve
 from services.observatory.core import State
 from services.observatory.journal import RecordedVerdict
 from services.observatory.screens import models, now
@@ -13,11 +14,15 @@ from services.observatory.screens.now import Around, LastDecision, SeriesNow
 from services.observatory.series import SeriesState, decisions_of
 from services.phone.core import Show
 from services.phone.messages import Line, Reply
+from shared.control import Rejected
 from shared.control import State as Control
+from shared.control.apply import apply
+from shared.control.changes import changes, words
 
 SHOWN: Final = 8
 """Decisions, positions and verdicts in one answer."""
 ALERTS: Final = 5
+CHANGES: Final = 12
 SHORT: Final = 12
 UNITS: Final = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s"))
 
@@ -46,6 +51,8 @@ def _content(show: Show, look: Look) -> tuple[str, list[Line]]:
             return _decisions(look, show.about)
         case "verdicts":
             return _verdicts(look)
+        case "proposals":
+            return _proposals(look)
 
 
 def _reservations(look: Look) -> Iterator[Line]:
@@ -145,6 +152,39 @@ def _verdict(recorded: RecordedVerdict, control: Control) -> Iterator[Line]:
     worst = shown.gates[0] if shown.gates else None
     if worst is not None and worst.verdict != "passed":
         yield Line(f"  {worst.name} {worst.verdict}", worst.detail)
+
+
+def _proposals(look: Look) -> tuple[str, list[Line]]:
+    rule = look.control.approval
+    if not rule.commands:
+        return "No command needs a second person", []
+    lines = [Line("who approves", " or ".join(rule.approvers))]
+    for number, proposal in sorted(look.control.proposals.items())[:SHOWN]:
+        lines += [Line(f"proposal {number}", ""), *proposal_lines(look.control, number, look.around.now)]
+        if look.around.now < proposal.until:
+            lines.append(Line(f"/approve {number} REASON, /refuse {number} REASON"))
+    lines += _more(len(look.control.proposals), SHOWN, "proposals")
+    return ("What waits for a second person" if look.control.proposals else "No proposal waits"), lines
+
+
+def proposal_lines(control: Control, number: int, at: int) -> tuple[Line, ...]:
+    """Return an open proposal, and what it would change by its own evidence at the time ``at`` (ms)."""
+    proposal = control.proposals[number]
+    until = f"{datetime.fromtimestamp(proposal.until / 1000, UTC):%d %b %H:%M}"
+    after = apply(control, Approve(number, proposal.command), at)
+    if isinstance(after, Rejected):
+        differences: list[Line] = [Line("it would be refused now", after.reason)]
+    else:
+        found = [change for change in changes(control, after) if change.what != f"proposal {number}"]
+        differences = [Line(change.what, f"{change.before} -> {change.after}") for change in found[:CHANGES]]
+        differences += _more(len(found), CHANGES, "changes")
+    return (
+        Line("what", words(proposal.command)),
+        Line("proposed by", proposal.by.person),
+        Line("because", proposal.by.reason),
+        Line("until (UTC)", until),
+        *differences,
+    )
 
 
 def _series_now(series: SeriesState, look: Look) -> SeriesNow:

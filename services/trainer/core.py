@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 from schemas.control import CommandRecorded, Promote, SetTrainingPolicy
 from schemas.gates import InputsDrifted, SkillDecayed
 from schemas.training import Cause, Recipe, TrainingRequested
-from shared.control import State
+from shared.control import State, effect_of
 from shared.training.jobs import HOUR_MS, Jobs, scheduled
 
 GROUP: Final = "trainer"
@@ -54,8 +54,9 @@ def promotions(known: Mapping[str, int], commands: Iterable[CommandRecorded]) ->
     """Return by model when its champion was promoted (ms): ``known``, updated with further commands."""
     promoted = dict(known)
     for entry in commands:
-        if isinstance(entry.command, Promote):
-            promoted[entry.command.model] = entry.at
+        command = effect_of(entry.command)
+        if isinstance(command, Promote):
+            promoted[command.model] = entry.at
     return promoted
 
 

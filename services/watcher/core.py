@@ -39,6 +39,7 @@ from services.watcher.state import (
 )
 from services.watcher.text import describe
 from shared.control import State as Control
+from shared.control import effect_of
 from shared.log import GroupView
 from shared.voting.deadline import is_overdue
 
@@ -125,7 +126,7 @@ def observe_command(state: State, recorded: CommandRecorded) -> list[Notice]:
         return []
     state.version = recorded.version
     by = f"by {recorded.actor}, version {recorded.version}: {recorded.reason}"
-    match recorded.command:
+    match effect_of(recorded.command):
         case Promote(model=model, artifact=artifact, forced=forced, probation=probation):
             state.swaps[recorded.version] = recorded.at
             if probation:

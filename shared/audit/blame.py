@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
 from schemas.codec import Opened, UnreadableError, opened
-from schemas.control import CommandRecorded, Promote, RegisterArtifact, RevertProbation, Rollback
+from schemas.control import Approve, CommandRecorded, Promote, RegisterArtifact, RevertProbation, Rollback
 from schemas.decisions import CountedBallot, DecisionMade
 from schemas.gates import VerdictReached
 from schemas.readiness import ArtifactReady
@@ -19,6 +19,7 @@ from shared.audit.artifacts import examine
 from shared.audit.configurations import Configurations
 from shared.audit.source import Recording
 from shared.audit.votes import fault_of
+from shared.control import effect_of
 from shared.log import START, StreamKey
 from shared.voting.decision import intent_of
 
@@ -220,9 +221,12 @@ def _promotion(
     kind = type(since.command).__struct_config__.tag
     yield Link(f"{model} in service", "checked", f"{kind} by {_by(since)}", f"control, version {since.version}")
     if isinstance(since.command, Rollback | RevertProbation):
-        promotions = [e for e in entries if isinstance(e.command, Promote) and e.command.artifact == artifact]
+        promotions = [e for e in entries if _promotes(e, artifact)]
         since = promotions[-1] if promotions else since
-    command = since.command
+    if isinstance(since.command, Approve):
+        proposal = entries[since.command.proposal - 1]
+        yield Link(f"{model} proposed", "checked", _by(proposal), f"control, version {proposal.version}")
+    command = effect_of(since.command)
     if not isinstance(command, Promote):
         return
     yield _verdict(source, configurations.newest.partitions, command, model)
@@ -236,6 +240,11 @@ def _promotion(
         yield Link(f"{model} was ready", outcome, description, ready.where if ready else "")
     if not command.ready:
         yield Link(f"{model} was ready", "absent", "the promotion names no worker that had loaded it")
+
+
+def _promotes(entry: CommandRecorded, artifact: str) -> bool:
+    command = effect_of(entry.command)
+    return isinstance(command, Promote) and command.artifact == artifact
 
 
 def _loaded(event: object, model: str, artifact: str) -> bool:

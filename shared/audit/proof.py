@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from schemas.codec import UnreadableError, framed, opened
-from schemas.control import CommandRecorded, Promote
+from schemas.control import Approve, Command, CommandRecorded, Promote, Propose, Refuse
 from schemas.decisions import DecisionMade
 from schemas.gates import VerdictReached
 from schemas.readiness import ArtifactReady
@@ -27,7 +27,7 @@ from shared.audit.configurations import Configurations
 from shared.audit.findings import Findings
 from shared.audit.source import END, EntryRange, ReadEvent, Recording, readable
 from shared.audit.votes import fault_of
-from shared.control import ControlError, ControlReader
+from shared.control import ControlError, ControlReader, effect_of
 from shared.control.signing import Signer, sign, verify
 from shared.log import Entry, StreamKey
 
@@ -61,7 +61,7 @@ def gather(
     if not 1 <= version <= len(configurations.states):
         raise ProofError(f"there is no version {version}; the newest is {len(configurations.states)}")
     entry: CommandRecorded = configurations.envelopes[version - 1].event
-    command = entry.command
+    command = effect_of(entry.command)
     if not isinstance(command, Promote):
         kind = type(command).__struct_config__.tag
         raise ProofError(f"version {version} is a {kind}, not a promotion; `conclave history` shows the promotions")
@@ -123,6 +123,12 @@ def _what(
         "feature_set": registered.feature_set_name, "libraries": dict(registered.libraries),
         "by": entry.actor, "why": entry.reason, "at": entry.at, "forced": command.forced, "key": entry.key,
     }  # fmt: skip
+    if isinstance(entry.command, Approve):
+        proposal = configurations.envelopes[entry.command.proposal - 1].event
+        facts["proposed"] = {
+            "version": proposal.version, "by": proposal.actor, "why": proposal.reason, "at": proposal.at,
+            "key": proposal.key,
+        }  # fmt: skip
     try:
         manifest = store.manifest(command.artifact) if store is not None else None
     except ArtifactError:
@@ -234,15 +240,25 @@ def _rollback(configurations: Configurations, version: int, command: Promote) ->
 
 
 def _trail(configurations: Configurations, command: Promote) -> list[dict[str, Any]]:
-    """Return every control entry that concerns the artifact or its model."""
+    """Return every control entry that concerns the artifact or its model, proposals among them."""
     return [
         {
             "version": entry.version, "at": entry.at, "by": entry.actor, "key": entry.key, "why": entry.reason,
-            "what": type(entry.command).__struct_config__.tag, "artifact": getattr(entry.command, "artifact", None),
+            "what": type(entry.command).__struct_config__.tag, "artifact": getattr(concerned, "artifact", None),
         }
         for entry in (envelope.event for envelope in configurations.envelopes)
-        if getattr(entry.command, "model", None) == command.model
+        for concerned in [_concerned(configurations, entry)]
+        if getattr(concerned, "model", None) == command.model
     ]  # fmt: skip
+
+
+def _concerned(configurations: Configurations, entry: CommandRecorded) -> Command:
+    """Return the command that an entry is about: what it proposes, approves or refuses, or its own."""
+    command = entry.command
+    if isinstance(command, Refuse):
+        proposal = configurations.envelopes[command.proposal - 1].event.command
+        return proposal.command if isinstance(proposal, Propose) else command
+    return command.command if isinstance(command, Propose | Approve) else command
 
 
 def _next(body: dict[str, Any], command: Promote) -> list[str]:
@@ -342,11 +358,9 @@ def _of_claims(body: Any, evidence: Any) -> Iterator[ProofCheck]:
             continue
         events[envelope.id.hex()] = envelope.event
     artifact = body["what"]["artifact"]
-    promoted = [e for e in events.values() if isinstance(e, CommandRecorded) and e.version == body["version"]]
-    good = [e for e in promoted if isinstance(e.command, Promote) and e.command.artifact == artifact
-            and e.command.forced == body["what"]["forced"]
-            and (e.actor, e.reason, e.at) == (body["what"]["by"], body["what"]["why"], body["what"]["at"])]  # fmt: skip
-    yield ProofCheck("what", bool(good), f"{body['what']['model']} {artifact[:12]} by {body['what']['by']}")
+    good = any(_promotes(e, body) for e in events.values() if isinstance(e, CommandRecorded))
+    yield ProofCheck("what", good, f"{body['what']['model']} {artifact[:12]} by {body['what']['by']}")
+    yield from _proposal(events, body)
     wrong = [
         claim["event"][:12]
         for claim in body["loaded"]
@@ -370,6 +384,33 @@ def _of_claims(body: Any, evidence: Any) -> Iterator[ProofCheck]:
         if "event" in claim and not (supported and stated[0] == stated[1]):
             wrong.append(f"partition {claim['partition']}")
     yield ProofCheck("non-interference", not wrong and total == equal, ", ".join(wrong) or f"{equal} of {total}")
+
+
+def _promotes(entry: CommandRecorded, body: Any) -> bool:
+    """Return whether an entry is the promotion that the body states: of this artifact, by this person."""
+    what, command = body["what"], effect_of(entry.command)
+    return (
+        entry.version == body["version"]
+        and isinstance(command, Promote)
+        and (command.artifact, command.forced) == (what["artifact"], what["forced"])
+        and (entry.actor, entry.reason, entry.at) == (what["by"], what["why"], what["at"])
+        and isinstance(entry.command, Approve) == ("proposed" in what)
+    )
+
+
+def _proposal(events: dict[str, Any], body: Any) -> Iterator[ProofCheck]:
+    """Check who proposed what a second person approved. That they are two persons is checked with the chain."""
+    if "proposed" not in body["what"]:
+        return
+    stated = body["what"]["proposed"]
+    good = any(
+        isinstance(e, CommandRecorded)
+        and isinstance(e.command, Propose)
+        and (e.version, e.actor, e.reason, e.at, e.key)
+        == (stated["version"], stated["by"], stated["why"], stated["at"], stated["key"])
+        for e in events.values()
+    )
+    yield ProofCheck("proposed", good, f"as version {stated['version']} by {stated['by']}")
 
 
 def digest(pack: Any) -> str:

@@ -1,7 +1,7 @@
 """Show what a command would change, and issue it: signed by a key of this process, or by its person elsewhere.
 
     desk = CommandDesk(log, names)
-    shown = await desk.preview(command)                       # nothing is appended
+    shown = await desk.preview(command, "ada")                # nothing is appended
     done = await desk.issue(command, actor="ada", reason="better in shadow", expects=shown.version)
 
 Where a key is trusted, an entry must be signed. ``signer`` is this process's own key; without one, ``draft`` returns
@@ -14,8 +14,8 @@ from typing import NamedTuple
 import anyio
 from msgspec import structs
 
-from schemas.control import Command, CommandRecorded, Halt, Promote, RegisterArtifact, StartShadow
-from shared.control import Rejected, State
+from schemas.control import Approve, Command, CommandRecorded, Halt, Promote, Propose, RegisterArtifact, StartShadow
+from shared.control import Issuer, Rejected, State
 from shared.control.apply import apply
 from shared.control.changes import Change, changes
 from shared.control.drafting import draft, submit
@@ -65,6 +65,9 @@ class Done(NamedTuple):
 async def prepared(log: Log, state: State, command: Command, names: Collection[str]) -> ReadyCommand:
     """Return a command with the evidence that there is. ``names``: the models for which this machine starts workers.
     Raises ``RefusedError`` for a model that nothing serves."""
+    if isinstance(command, Propose | Approve):
+        inner = await prepared(log, state, command.command, names)
+        return ReadyCommand(structs.replace(command, command=inner.command), inner.missing)
     if isinstance(command, RegisterArtifact | StartShadow | Promote):
         await require_worker(log, state, names, command.model)
     ready, unready = await with_readiness(log, state, command)
@@ -115,12 +118,12 @@ class CommandDesk:
         async with (turns := self._turns(command)).lock:
             return await turns.writer.state()
 
-    async def preview(self, command: Command) -> Preview:
-        """Return what a command would change. Nothing is appended, and nothing signed. Raises ``RefusedError`` with
-        all that is missing."""
+    async def preview(self, command: Command, actor: str) -> Preview:
+        """Return what a command of ``actor`` would change. Nothing is appended, and nothing signed. Raises
+        ``RefusedError`` with all that is missing."""
         state = await self.state()
         ready = await prepared(self.log, state, command, self.names)
-        after = apply(state, ready.command, await self.log.time())
+        after = apply(state, ready.command, await self.log.time(), Issuer(actor))
         if isinstance(after, Rejected):
             raise _with_missing(RefusedError(after.reason), ready)
         return Preview(

@@ -11,11 +11,15 @@ from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
+from schemas.access import Role
 from schemas.control import (
+    Approve,
     Command,
     ConfirmPromotion,
     Halt,
     Promote,
+    Propose,
+    Refuse,
     Resume,
     Retire,
     Rollback,
@@ -23,7 +27,8 @@ from schemas.control import (
     StartShadow,
     StopShadow,
 )
-from shared.control import State
+from shared.control import Rejected, State
+from shared.control.apply.approval import approval_of
 from shared.control.issuing import RefusedError
 
 Kind = Literal["model", "artifact", "number", "weight", "weights", "yes"]
@@ -45,17 +50,30 @@ class Field(NamedTuple):
 
 
 class Form(NamedTuple):
-    """What a person can do: its name, a title, the command that it makes, and its fields."""
+    """What a person can do: its name, a title, the command that it makes, its fields, and the role that it needs."""
 
     name: str
     title: str
     command: type[Command]
     fields: tuple[Field, ...] = ()
     help: str = ""
+    role: Role = "operator"
 
 
+HOUR_MS: Final = 3_600_000
 MODEL: Final = Field("model", "Model", "model", required=True)
 ARTIFACT: Final = Field("artifact", "Artifact", "artifact", required=True, help="its digest, or the first digits")
+PROMOTION: Final = (
+    MODEL,
+    ARTIFACT,
+    Field("weight", "Weight", "weight", help="of a model that has none yet; the others shrink"),
+    Field("probation", "Probation", "number", help="decisions within which it must be confirmed"),
+    Field("forced", "Force", "yes", help="without a passed verdict, or before it is ready; recorded"),
+    Field("accept_changes", "Accept changes", "yes", help="features, family or libraries differ"),
+)
+WEIGHTS: Final = Field("weights", "Weights", "weights", required=True, help="shares that sum to 1")
+HOURS: Final = Field("hours", "Hours", "number", help="how long it can be approved; empty: 24")
+PROPOSAL: Final = Field("proposal", "Proposal", "number", required=True, help="its number")
 
 FORMS: Final[Mapping[str, Form]] = {
     form.name: form
@@ -66,14 +84,7 @@ FORMS: Final[Mapping[str, Form]] = {
             "promote",
             "Promote",
             Promote,
-            (
-                MODEL,
-                ARTIFACT,
-                Field("weight", "Weight", "weight", help="of a model that has none yet; the others shrink"),
-                Field("probation", "Probation", "number", help="decisions within which it must be confirmed"),
-                Field("forced", "Force", "yes", help="without a passed verdict, or before it is ready; recorded"),
-                Field("accept_changes", "Accept changes", "yes", help="features, family or libraries differ"),
-            ),
+            PROMOTION,
             "Make an artifact the champion of its model. The former champion stays loaded, in shadow.",
         ),
         Form(
@@ -105,10 +116,33 @@ FORMS: Final[Mapping[str, Form]] = {
             "weights",
             "Set weights",
             SetWeights,
-            (Field("weights", "Weights", "weights", required=True, help="shares that sum to 1"),),
+            (WEIGHTS,),
             "Set the weights of all voting models.",
         ),
         Form("retire", "Retire", Retire, (MODEL, ARTIFACT), "Take an artifact out of service permanently."),
+        Form(
+            "propose",
+            "Propose a promotion",
+            Propose,
+            (*PROMOTION, HOURS),
+            "Propose a promotion where control demands a second person, who approves it.",
+        ),
+        Form(
+            "propose_weights",
+            "Propose weights",
+            Propose,
+            (WEIGHTS, HOURS),
+            "Propose the weights of all voting models where control demands a second person.",
+        ),
+        Form(
+            "approve",
+            "Approve",
+            Approve,
+            (PROPOSAL,),
+            "Carry out what another person proposed. The evidence for a promotion is collected again.",
+            "approver",
+        ),
+        Form("refuse", "Refuse", Refuse, (PROPOSAL,), "Refuse what another person proposed, or withdraw your own."),
     )
 }
 """Every form by its name."""
@@ -132,13 +166,20 @@ def command_of(state: State, name: str, values: Mapping[str, str]) -> Command:
         fields["artifact"] = artifact_of(state, fields["model"], fields["artifact"])
     if form.command is ConfirmPromotion:
         fields["artifact"] = _champion(state, fields["model"])
-    try:
-        command: Command = msgspec.convert(
-            {"type": form.command.__struct_config__.tag, **fields}, form.command, strict=False
-        )
-    except msgspec.ValidationError as error:
-        raise FormError(f"{form.title}: {error}") from None
+    if form.command is Approve:
+        return approving(state, _number(PROPOSAL, fields["proposal"]))
+    if form.command is Propose:
+        return _proposal(form, fields)
+    command: Command = _converted(form, form.command, fields)
     return command
+
+
+def approving(state: State, number: int) -> Approve:
+    """Return the approval of an open proposal, without evidence. Raises ``FormError``."""
+    approval = approval_of(state, number)
+    if isinstance(approval, Rejected):
+        raise FormError(approval.reason)
+    return approval
 
 
 def artifact_of(state: State, model: str, prefix: str) -> str:
@@ -155,6 +196,26 @@ def artifact_of(state: State, model: str, prefix: str) -> str:
         f"{len(matches)} artifacts registered for {model!r} begin with {prefix!r}, expected one; there are: {there} "
         "(`conclave register` adds one)"
     )
+
+
+def _proposal(form: Form, fields: dict[str, Any]) -> Propose:
+    hours = _number(HOURS, fields.pop("hours", "24"))
+    tag = "set_weights" if WEIGHTS in form.fields else "promote"
+    command: Propose = _converted(form, Propose, {"command": {"type": tag, **fields}, "valid_ms": hours * HOUR_MS})
+    return command
+
+
+def _number(field: Field, text: str) -> int:
+    if not text.isdecimal():
+        raise FormError(f"{field.label}: expected a whole number, got {text!r}")
+    return int(text)
+
+
+def _converted(form: Form, kind: Any, fields: Mapping[str, Any]) -> Any:
+    try:
+        return msgspec.convert({"type": kind.__struct_config__.tag, **fields}, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise FormError(f"{form.title}: {error}") from None
 
 
 def _champion(state: State, model: str) -> str:

@@ -13,6 +13,7 @@ after such an entry.
 """
 
 from shared.control.apply import decide
+from shared.control.apply.approval import effect_of
 from shared.control.apply.keys import may
 from shared.control.chain import canonical, fold, head_of, propose, unauthorised
 from shared.control.differences import differences
@@ -21,9 +22,11 @@ from shared.control.state import (
     EMPTY,
     GENESIS,
     ControlError,
+    Issuer,
     Model,
     Past,
     Probation,
+    Proposal,
     Rejected,
     Repeated,
     State,
@@ -35,9 +38,11 @@ __all__ = [
     "GENESIS",
     "ControlError",
     "ControlReader",
+    "Issuer",
     "Model",
     "Past",
     "Probation",
+    "Proposal",
     "RefusedEntry",
     "Rejected",
     "Repeated",
@@ -45,6 +50,7 @@ __all__ = [
     "canonical",
     "decide",
     "differences",
+    "effect_of",
     "fold",
     "following",
     "head_of",

@@ -12,7 +12,7 @@ from schemas.control import Command, CommandRecorded
 from shared.control.apply import apply, decide
 from shared.control.apply.keys import may
 from shared.control.signing import Signer, sign, verify
-from shared.control.state import ControlError, Past, Rejected, Repeated, State
+from shared.control.state import ControlError, Issuer, Past, Rejected, Repeated, State
 
 canonical: Final = msgspec.json.Encoder(order="deterministic").encode
 """Encode an entry to the bytes that are hashed, signed and written: JSON without spaces, fields in the order of the
@@ -72,7 +72,7 @@ def unsigned(
             f"expected version {expects}, but the configuration is at {state.version}; "
             "look at what changed (`conclave history`), then decide again"
         )
-    refused = decide(state, command)
+    refused = decide(state, command, at, issuer_of(state, actor, key, reason))
     if refused is not None:
         return refused
     entry = CommandRecorded(
@@ -107,7 +107,8 @@ def fold(state: State, recorded: CommandRecorded) -> State:
     refused = unauthorised(state, recorded)
     if refused is not None:
         raise _broken(recorded, refused.reason)
-    after = apply(state, recorded.command, recorded.at)
+    issuer = issuer_of(state, recorded.actor, recorded.key, recorded.reason)
+    after = apply(state, recorded.command, recorded.at, issuer)
     if isinstance(after, Rejected):
         raise _broken(recorded, f"a command that may not stand was recorded: {after.reason}")
     head = head_of(recorded)
@@ -149,6 +150,12 @@ def unauthorised(state: State, recorded: CommandRecorded) -> Rejected | None:
     if not verify(canonical(structs.replace(recorded, signature=None)), recorded.signature, key.public_key):
         return Rejected(f"the signature is not that of key {recorded.key!r} over this entry")
     return None
+
+
+def issuer_of(state: State, actor: str, key: str | None, reason: str) -> Issuer:
+    """Return who issues an entry that names ``actor`` and the id of a key."""
+    trusted = state.keys.get(key) if key is not None else None
+    return Issuer(actor, trusted.holder if trusted is not None else "", reason)
 
 
 def _broken(recorded: CommandRecorded, fault: str) -> ControlError:

@@ -5,17 +5,23 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 from immutables import Map
+from msgspec import NODEFAULT, structs
 
-from schemas.control import Command, RegisterArtifact, SetVotingPolicy
+from schemas.control import Command, Promote, RegisterArtifact, SetApprovalRule, SetVotingPolicy, SetWeights
 from shared.control.state import Model, State
 
 NOTHING: Final = "-"
 DIGEST: Final = 64
 LEFT_OUT: Final = {"features", "libraries", "centre", "prior", "classes", "backtest"}
 """Fields that are too long to show on a line."""
-ELSEWHERE: Final = frozenset(["version", "head", "seen", "log_id", "models", "artifacts", "retired", "before", "past"])
-"""Fields of a state that are not compared one by one: models and artifacts have their own rows, and the others count
-versions or chain them, but do not change a decision."""
+ELSEWHERE: Final = frozenset(
+    [
+        *("version", "head", "seen", "log_id", "models", "artifacts", "retired", "before", "past"),
+        *("probations", "approval", "proposals"),
+    ]
+)
+"""Fields of a state that are not compared one by one: models, artifacts, probations, the rule of two persons and
+proposals have their own rows, and the others count versions or chain them, but do not change a decision."""
 
 
 class Change(NamedTuple):
@@ -41,12 +47,13 @@ def words(command: Command) -> str:
     """Return a command in one line: its name, and the fields that differ from their defaults."""
     fields: dict[str, Any] = msgspec.to_builtins(command)
     kind = type(command)
-    defaults = dict(zip(kind.__struct_fields__[::-1], kind.__struct_defaults__[::-1], strict=False))
     shown = [str(fields.pop("type"))]
-    for name in kind.__struct_fields__:
-        value = getattr(command, name)
-        if value != defaults.get(name, ...) and name not in LEFT_OUT:
-            shown.append(f"{name}={_short_value(value)}")
+    for field in structs.fields(kind):
+        value = getattr(command, field.name)
+        made = field.default_factory is not NODEFAULT
+        default = field.default_factory() if made else field.default
+        if value != default and field.name not in LEFT_OUT:
+            shown.append(f"{field.name}={_short_value(value)}")
     return " ".join(shown)
 
 
@@ -55,7 +62,7 @@ def _short_value(value: Any) -> str:
         return short(value) if len(value) == DIGEST else value
     if isinstance(value, tuple):
         return ",".join(str(each)[:12] for each in value)
-    if isinstance(value, SetVotingPolicy):
+    if isinstance(value, SetVotingPolicy | Promote | SetWeights | SetApprovalRule):
         return f"({words(value)})"
     if isinstance(value, dict):
         return ",".join(f"{key}:{each}" for key, each in value.items())
@@ -73,6 +80,12 @@ def _rows(state: State) -> Iterator[tuple[str, str]]:
     for artifact, registered in sorted(state.artifacts.items(), key=lambda pair: (pair[1].model, pair[0])):
         retired = ", retired" if artifact in state.retired else ""
         yield f"{registered.model} artifact {short(artifact)}", f"{registered.feature_set_name}{retired}"
+    for name, probation in sorted(state.probations.items()):
+        yield f"{name} on probation", f"{short(probation.artifact)} for {probation.decisions} decisions"
+    for command in state.approval.commands:
+        yield f"{command} needs a second person", " or ".join(state.approval.approvers)
+    for number, proposal in sorted(state.proposals.items()):
+        yield f"proposal {number}", f"{words(proposal.command)}, by {proposal.by.person}"
     for field in state.__struct_fields__:
         if field not in ELSEWHERE:
             yield from _leaves(field, getattr(state, field))

@@ -13,7 +13,7 @@ import secrets
 
 from schemas.control import Command, CommandRecorded, Halt
 from shared.control import Rejected, Repeated, State, decide, may, unauthorised
-from shared.control.chain import unsigned
+from shared.control.chain import issuer_of, unsigned
 from shared.control.fence import Authority, Move
 from shared.control.issuing import ControlWriter, Issued, RefusedError, meanwhile
 
@@ -74,7 +74,8 @@ async def submit(writer: ControlWriter, entry: CommandRecorded) -> Issued:
         return Issued(recorded, state, repeated=True)
     if (entry.version, entry.previous) != (state.version + 1, state.head):
         raise await _overtaken(writer, entry)
-    refused = unauthorised(state, entry) or decide(state, entry.command)
+    issuer = issuer_of(state, entry.actor, entry.key, entry.reason)
+    refused = unauthorised(state, entry) or decide(state, entry.command, entry.at, issuer)
     if refused is not None:
         raise RefusedError(refused.reason)
     fences = Move(writer.log, entry.command, Authority(entry.command_id, entry.actor, entry.reason), state.partitions)

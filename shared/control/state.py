@@ -9,7 +9,9 @@ from immutables import Map
 from msgspec import Struct
 
 from schemas.control import (
+    Proposable,
     RegisterArtifact,
+    SetApprovalRule,
     SetExecutionPolicy,
     SetGatePolicy,
     SetLadder,
@@ -44,6 +46,34 @@ class Probation(Struct, frozen=True):
     version: int
     decisions: int
     at: int
+
+
+class Issuer(Struct, frozen=True):
+    """Who issues a command, and why. ``actor``: the name in the entry. ``holder``: of the key that signs it; '' without
+    a key, and where the key is not known yet."""
+
+    actor: str
+    holder: str = ""
+    reason: str = ""
+
+    @property
+    def person(self) -> str:
+        """The name by which a rule knows this person."""
+        return self.holder or self.actor
+
+    def is_one_with(self, other: "Issuer") -> bool:
+        """Return whether both may be one person: they have the same name, or keys of the same holder."""
+        return self.actor == other.actor or bool(self.holder and self.holder == other.holder)
+
+
+class Proposal(Struct, frozen=True):
+    """A command that waits for a second person. ``at``, ``until``: when it was recorded, and from when on it cannot be
+    approved (ms since the epoch)."""
+
+    command: Proposable
+    by: Issuer
+    at: int
+    until: int
 
 
 class Past(Struct, frozen=True, gc=False):
@@ -114,8 +144,9 @@ class State(Struct, frozen=True, gc=False):
     """The configuration at one version.
 
     ``past``: the configuration of each version so far, and the ids of all commands. ``before``: the version that a
-    rollback restores by default; 0 if there is none. States share what did not change between them; ``models``, a small
-    mapping, is copied when a model changes."""
+    rollback restores by default; 0 if there is none. ``proposals``: those that were neither approved nor refused, by
+    the version of their entry; an expired one stays until the next is made. States share what did not change between
+    them; ``models``, a small mapping, is copied when a model changes."""
 
     version: int = 0
     head: str = GENESIS
@@ -135,6 +166,8 @@ class State(Struct, frozen=True, gc=False):
     revoked: Map[str, int] = Map()
     before: int = 0
     past: VersionLedger = VersionLedger()
+    approval: SetApprovalRule = SetApprovalRule()
+    proposals: Map[int, Proposal] = Map()
 
     @property
     def voting(self) -> tuple[str, ...]:

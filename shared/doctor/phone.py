@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Final
 
-from schemas.control import Halt, Resume
+from schemas.control import Approve, Halt, Refuse, Resume
 from shared.control import State
 from shared.server.held_keys import HeldKeys, folder_of
 from shared.server.security import SecurityCheck
@@ -23,10 +23,10 @@ def phone_checks(settings: Settings, control: State) -> Iterator[SecurityCheck]:
         if actor in held.faults:
             yield SecurityCheck(what, "good", held.faults[actor])
             continue
-        refusals = {command: held.why_not(control, actor, command) for command in (Halt, Resume)}
+        refusals = {command: held.why_not(control, actor, command) for command in (Halt, Resume, Approve, Refuse)}
         tags = [str(command.__struct_config__.tag) for command, refusal in refusals.items() if not refusal]
         found = f"this server holds a private key on behalf of {actor}: who can read {folder} can sign as {actor}"
         if tags:
-            yield SecurityCheck(what, "good", f"{found}: {' and '.join(tags)}")
+            yield SecurityCheck(what, "good", f"{found}: {', '.join(tags)}")
         else:
             yield SecurityCheck(what, "unknown", f"{found}. {refusals[Halt]}", TRUST)

@@ -97,6 +97,6 @@ def prepare(installation: Installation) -> None:
     installation.conclave("keys", "new", "var/phone/ada.pem")
     installation.conclave("keys", "trust", "owner", "owner.pem", "--holder", "owner", "--reason", "mine")
     installation.conclave(
-        "keys", "trust", "phone-ada", "var/phone/ada.pem", "--holder", "ada, by phone: the server holds it",
+        "keys", "trust", "phone-ada", "var/phone/ada.pem", "--holder", "ada",
         "--may", "halt", "--may", "resume", "--reason", "ada may halt", "--key", "owner.pem",
     )  # fmt: skip

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from msgspec.structs import replace
 
 from schemas.control import (
+    Approve,
     Backtest,
     Command,
     CommandRecorded,
@@ -12,12 +13,15 @@ from schemas.control import (
     Found,
     Halt,
     Promote,
+    Propose,
+    Refuse,
     RegisterArtifact,
     Resume,
     Retire,
     RevertProbation,
     RevokeKey,
     Rollback,
+    SetApprovalRule,
     SetExecutionPolicy,
     SetGatePolicy,
     SetLadder,
@@ -71,6 +75,12 @@ def commands() -> Iterator[CommandRecorded]:
         StepWeight(model, up=False),
         TrustKey("ada", "0d" * 32, holder="Ada", may=("promote", "rollback", "halt")),
         RevokeKey("ada"),
+        SetApprovalRule(("promote", "set_weights"), ("Ben", "Cy")),
+        Propose(Promote(model, artifact, ready=("0a" * 16,), verdict="0b" * 16)),
+        Propose(SetWeights({"xgboost": 0.75, "lightgbm": 0.25}), valid_ms=3_600_000),
+        Propose(SetApprovalRule()),
+        Approve(26, Promote(model, artifact, ready=("0a" * 16,), verdict="0b" * 16)),
+        Refuse(27),
     )
     first = CommandRecorded(
         version=1,

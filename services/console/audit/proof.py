@@ -18,6 +18,7 @@ from services.console.progress import progress
 from shared.audit.configurations import Configurations
 from shared.audit.findings import Findings
 from shared.audit.proof import PROMOTION, ProofCheck, ProofError, check, gather, sign_pack
+from shared.control import effect_of
 from shared.control.signing import load_private
 from shared.report.proof import page
 
@@ -87,7 +88,7 @@ def _version(configurations: Configurations, what: str) -> int:
     if what.isdecimal():
         return int(what)
     for envelope in reversed(configurations.envelopes):
-        command = envelope.event.command
+        command = effect_of(envelope.event.command)
         if isinstance(command, Promote) and (command.model == what or command.artifact.startswith(what)):
             return envelope.event.version
     raise ProofError(f"no promotion of {what!r}; `conclave history` lists the promotions")

@@ -82,6 +82,12 @@ def table(differences: Sequence[Change], title: str) -> Table:
     return shown
 
 
+def proposal_words(state: State, number: int) -> str:
+    """Return who can approve an open proposal, until when, and how."""
+    until = _moment(state.proposals[number].until)
+    return f"{' or '.join(state.approval.approvers)} until {until} UTC: conclave approve {number}"
+
+
 async def at_version(log: Log, version: int) -> State:
     """Return the configuration as of ``version``. Raises ``click.BadParameter`` if there is no such version."""
     state = await current(log, version)

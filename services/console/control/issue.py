@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from schemas.codec import UNDECODABLE
-from schemas.control import Command, Halt
+from schemas.control import Approve, Command, Halt, Propose
 from services.console.context import asynchronous
 from services.console.control.issuing import carry_out, halt_by_all_means, issuing
 
@@ -74,6 +74,8 @@ def command_of(fields: dict[str, Any], name: str) -> Command:
     if unknown:
         known = ", ".join(kind.__struct_fields__) or "none"
         raise click.UsageError(f"{name}: {fields['type']} has no field {', '.join(unknown)}; its fields: {known}")
+    if kind in (Propose, Approve) and isinstance(fields.get("command"), dict):
+        command_of(fields["command"], f"{name}: {fields['type']}")
     try:
         command: Command = msgspec.convert(fields, kind)
     except msgspec.ValidationError as error:

@@ -9,10 +9,10 @@ from typing import Any, Final, NamedTuple, TypeVar
 import click
 import msgspec
 
-from schemas.control import Command, Halt
+from schemas.control import Command, Halt, Propose
 from schemas.decisions import DecisionMade
 from services.console.context import login, settings_of
-from services.console.control.history import table
+from services.console.control.history import proposal_words, table
 from services.console.output import OUTPUT, echo_json, echo_unreadable, terminal
 from services.console.parsing import COUNT, FilePath
 from shared.artifacts.store import ArtifactStore
@@ -168,6 +168,8 @@ async def submit(
     if first is not None and isinstance(command, Halt):
         await _refuse_passed(writer.log, issued, first)
     show(issued, command, changes(before, issued.state), options, first, echo)
+    if isinstance(command, Propose) and not options["dry_run"]:
+        click.echo(f"it waits for {proposal_words(issued.state, issued.version)}", err=True)
     why = why_undecidable(issued.state)
     if why and why != why_undecidable(before):
         click.echo(f"but {why}", err=True)

@@ -1,12 +1,11 @@
 """``conclave found | register | promote | rollback | confirm | shadow | retire``: which artifacts vote."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 
 import click
 
 from schemas.control import (
-    Command,
     Found,
     Promote,
     Retire,
@@ -79,55 +78,59 @@ async def register(context: click.Context, /, model: str, artifact: str, **optio
     await carry_out(context, lambda _: registration(model, digest, manifest), options)
 
 
+def promotion_options(command: F) -> F:
+    """Add the options of a promotion, issued or proposed."""
+    for option in (
+        click.option(
+            "--accept-changes", is_flag=True, help="Accept features, family or libraries other than the champion's."
+        ),
+        click.option(
+            "--probation",
+            type=POSITIVE,
+            metavar="N",
+            help="Revert automatically unless confirmed within N decisions.",
+        ),
+        click.option(
+            "--weight",
+            type=WEIGHT,
+            help="Weight of a model that has none yet; the others shrink in proportion.",
+        ),
+        click.option(
+            "--verdict",
+            help="Event id of a verdict that passed (default: its newest verdict, if that passed and is valid).",
+        ),
+        click.option(
+            "--force",
+            is_flag=True,
+            help="Promote without a passed verdict or before it is ready; recorded as forced.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def promotion(state: State, model: str, artifact: str, options: Mapping[str, Any]) -> Promote:
+    """Return the promotion that ``promotion_options`` ask for."""
+    return Promote(
+        model,
+        artifact_of(state, model, artifact),
+        forced=options["force"],
+        weight=options["weight"],
+        verdict=options["verdict"],
+        probation=options["probation"],
+        accept_changes=options["accept_changes"],
+    )
+
+
 @click.command()
 @of_an_artifact
-@click.option(
-    "--force", is_flag=True, help="Promote without a passed verdict or before it is ready; recorded as forced."
-)
-@click.option(
-    "--verdict", help="Event id of a verdict that passed (default: its newest verdict, if that passed and is valid)."
-)
-@click.option(
-    "--weight",
-    type=WEIGHT,
-    help="Weight of a model that has none yet; the others shrink in proportion.",
-)
-@click.option(
-    "--probation",
-    type=POSITIVE,
-    metavar="N",
-    help="Revert automatically unless confirmed within N decisions.",
-)
-@click.option("--accept-changes", is_flag=True, help="Accept features, family or libraries other than the champion's.")
+@promotion_options
 @changing
 @click.pass_context
 @asynchronous
-async def promote(
-    context: click.Context,
-    /,
-    model: str,
-    artifact: str,
-    force: bool,
-    verdict: str | None,
-    weight: float | None,
-    probation: int | None,
-    accept_changes: bool,
-    **options: Any,
-) -> None:
+async def promote(context: click.Context, /, model: str, artifact: str, **options: Any) -> None:
     """Make an artifact the champion of its model. The former champion stays loaded, in shadow."""
-
-    def build(state: State) -> Command:
-        return Promote(
-            model,
-            artifact_of(state, model, artifact),
-            forced=force,
-            weight=weight,
-            verdict=verdict,
-            probation=probation,
-            accept_changes=accept_changes,
-        )
-
-    await carry_out(context, build, options)
+    await carry_out(context, lambda state: promotion(state, model, artifact, options), options)
 
 
 @click.command()

@@ -10,6 +10,7 @@ from schemas.codec import UNDECODABLE
 from schemas.control import (
     Halt,
     Resume,
+    SetApprovalRule,
     SetExecutionPolicy,
     SetGatePolicy,
     SetLadder,
@@ -22,10 +23,12 @@ from services.console.context import asynchronous
 from services.console.control.issuing import carry_out, changing, halt_by_all_means
 from services.console.parsing import WEIGHT, pairs
 from shared.control import State
+from shared.control.apply.approval import HELD
 from shared.control.issuing import RefusedError
 from shared.gates.policies import policy_of
 from shared.voting.changes import changed_policy
 
+F = TypeVar("F", bound=Callable[..., Any])
 P = TypeVar("P", SetVotingPolicy, SetTrainingPolicy, SetExecutionPolicy)
 
 
@@ -36,11 +39,16 @@ P = TypeVar("P", SetVotingPolicy, SetTrainingPolicy, SetExecutionPolicy)
 @asynchronous
 async def weights(context: click.Context, /, shares: tuple[str, ...], **options: Any) -> None:
     """Set the weights of all voting models. They must sum to one."""
+    command = shares_of(shares)
+    await carry_out(context, lambda _: command, options)
+
+
+def shares_of(words: Sequence[str]) -> SetWeights:
+    """Return the weights in MODEL=WEIGHT words. Raises ``click.BadParameter``."""
     try:
-        given = {name: float(value) for name, value in pairs(shares).items()}
+        return SetWeights({name: float(value) for name, value in pairs(words).items()})
     except ValueError:
-        raise click.BadParameter(f"expected MODEL=WEIGHT, such as xgboost=0.5; got {' '.join(shares)}") from None
-    await carry_out(context, lambda _: SetWeights(given), options)
+        raise click.BadParameter(f"expected MODEL=WEIGHT, such as xgboost=0.5; got {' '.join(words)}") from None
 
 
 @click.group()
@@ -73,7 +81,8 @@ async def step(context: click.Context, /, model: str, down: bool, **options: Any
 
 @click.group()
 def policy() -> None:
-    """Set how ballots become decisions and orders, which gates judge candidates, and when models are retrained."""
+    """Set how ballots become decisions and orders, which gates judge candidates, when models are retrained, and which
+    commands need a second person."""
 
 
 @policy.command()
@@ -137,6 +146,39 @@ async def gates(context: click.Context, /, name: str, parameters: tuple[str, ...
         policy_of(command)
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
+    await carry_out(context, lambda _: command, options)
+
+
+def rule_options(command: F) -> F:
+    """Add what a rule of two persons consists of."""
+    commands = click.argument("commands", nargs=-1, type=click.Choice(HELD), metavar="[COMMAND...]")
+    approver = click.option(
+        "--approver",
+        multiple=True,
+        metavar="NAME",
+        help="Who approves: the holder of a trusted key; an actor, while no key is trusted. Repeatable.",
+    )
+    return commands(approver(command))
+
+
+def approval_rule(commands: Sequence[str], approvers: Sequence[str]) -> SetApprovalRule:
+    """Return a rule of two persons. Raises ``click.UsageError``."""
+    if approvers and not commands:
+        raise click.UsageError(f"name the commands that need a second person, of: {', '.join(HELD)}")
+    return SetApprovalRule(tuple(commands), tuple(approvers))
+
+
+@policy.command()
+@rule_options
+@changing
+@click.pass_context
+@asynchronous
+async def approval(context: click.Context, /, commands: Sequence[str], approver: Sequence[str], **options: Any) -> None:
+    """Set which commands need a second person: promote, set_weights, or both; without COMMAND: none.
+
+    One person proposes such a command, and another approves it (`conclave propose`). While a rule is in force, it is
+    changed in the same way."""
+    command = approval_rule(commands, approver)
     await carry_out(context, lambda _: command, options)
 
 

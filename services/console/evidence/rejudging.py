@@ -15,6 +15,7 @@ from schemas.control import CommandRecorded, Promote
 from schemas.gates import EvidenceRestarted, Judgement
 from schemas.scores import PredictionScored
 from services.gate_evaluator.core import CandidateProgress, Evaluator, State
+from shared.control import effect_of
 from shared.gates.policies import Policy
 from shared.runtime.service import Batch, Received
 
@@ -109,7 +110,7 @@ class Replaying:
 
     def _command(self, envelope: Envelope[CommandRecorded]) -> None:
         entry = envelope.event
-        command = entry.command
+        command = effect_of(entry.command)
         if isinstance(command, Promote):
             made = Promotion(entry.version, entry.at, command.model, command.artifact, command.forced, entry.actor)
             candidate = self.found.candidates.get(f"{command.model} {command.artifact}")

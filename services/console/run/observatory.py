@@ -23,7 +23,9 @@ from shared.telemetry import logs
 
 LONGEST: Final = 4096
 """Bytes of a line with a password. A file without line ends may be a device that never ends."""
-ROLE: Final = click.option("--role", type=click.Choice(ROLES), required=True, help="Look, or also issue commands.")
+ROLE: Final = click.option(
+    "--role", type=click.Choice(ROLES), required=True, help="Look; also issue commands; also approve proposals."
+)
 
 
 @click.group(invoke_without_command=True)

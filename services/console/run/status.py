@@ -10,12 +10,13 @@ from rich.text import Text
 
 from schemas.catalogue import STREAMS
 from services.console.context import asynchronous, settings_of
-from services.console.control.history import at
+from services.console.control.history import at, proposal_words
 from services.console.output import OUTPUT, coloured, echo_json, terminal
 from services.console.parsing import COUNT
 from services.console.run.acting import recent_acting
 from services.feed.core import finished
 from shared.control import State
+from shared.control.changes import words
 from shared.control.fence import Reached, each
 from shared.control.issuing import current
 from shared.control.serving import why_unserved
@@ -78,6 +79,8 @@ def _configuration(state: State) -> dict[str, Any]:
         "training": msgspec.to_builtins(state.training),
         "execution": msgspec.to_builtins(state.execution),
         "probations": {name: msgspec.to_builtins(found) for name, found in sorted(state.probations.items())},
+        "approval": msgspec.to_builtins(state.approval),
+        "proposals": {number: msgspec.to_builtins(found) for number, found in sorted(state.proposals.items())},
         "models": models,
     }
 
@@ -130,6 +133,7 @@ def configuration_table(state: State) -> Table:
             *([Text(why, "yellow")] if (why := why_undecidable(state)) else []),
             *([edge_words(state)] if state.voting else []),
             *([Text(open_to_all)] if state.open else []),
+            *approval_lines(state),
         ]
     )
     title = Text.assemble(f"configuration {state.version} ({state.head[:12]}), {state.policy.rule}", halted)
@@ -143,6 +147,19 @@ def configuration_table(state: State) -> Table:
             champion.append(f" on probation for {state.probations[name].decisions} decisions", "yellow")
         table.add_row(name, f"{model.weight or 0:.0%}", champion, shadows)
     return table
+
+
+def approval_lines(state: State) -> list[Text]:
+    """Return which commands need a second person, and which proposals wait for one. Whether a proposal has expired is
+    known when it is approved."""
+    rule = state.approval
+    if not rule.commands:
+        return []
+    lines = [Text(f"a second person is needed to {' and '.join(rule.commands)}: {' or '.join(rule.approvers)}")]
+    for number, proposal in sorted(state.proposals.items()):
+        what = f"proposal {number} by {proposal.by.person}: {words(proposal.command)} ({proposal.by.reason})"
+        lines.append(Text(f"{what}; waits for {proposal_words(state, number)}", "yellow"))
+    return lines
 
 
 def edge_words(state: State) -> Text:

@@ -8,6 +8,7 @@ from msgspec import Struct
 from schemas.common import Action, Origin
 from services.feed.core import finished
 from services.observatory.core import State
+from services.observatory.screens.proposals import waiting
 from services.observatory.series import PARTS, DecisionPoint, MemberPoint, SeriesState, bars_of
 from services.watcher.alerts import ALERTS
 from shared.control import State as Control
@@ -166,7 +167,7 @@ class MoneyNow(Struct, frozen=True):
 
 
 class StatusNow(Struct, frozen=True):
-    """What stands at the top of every page."""
+    """What stands at the top of every page. ``proposals``: how many wait for a second person."""
 
     now: int
     halted: bool
@@ -180,6 +181,7 @@ class StatusNow(Struct, frozen=True):
     read: int
     alerts: tuple[AlertNow, ...]
     groups_down: int
+    proposals: int
 
 
 class Now(Struct, frozen=True):
@@ -224,6 +226,7 @@ def status_of(state: State, control: Control, around: Around) -> StatusNow:
         read=sum(state.read.values()),
         alerts=tuple(_alerts(state)),
         groups_down=sum(not view.alive and not is_finished(view) for view in around.views),
+        proposals=waiting(control, around.now),
     )
 
 

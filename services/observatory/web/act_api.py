@@ -9,11 +9,14 @@ from litestar.params import JSONBody
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from schemas.control import (
+    Approve,
     Command,
     ConfirmPromotion,
     Halt,
     KeyHex,
     Promote,
+    Propose,
+    Refuse,
     Resume,
     Retire,
     Rollback,
@@ -22,14 +25,28 @@ from schemas.control import (
     StartShadow,
     StopShadow,
 )
-from services.observatory.web.acting import Answer, Signed, desk_of, drafted, said, submitted
+from services.observatory.screens.proposals import Proposals
+from services.observatory.web.acting import Answer, Signed, desk_of, drafted, require_role, said, submitted
 from services.observatory.web.sessions import Caller, operator, program
 from services.observatory.web.site import SiteOf
 from shared.commands.desk import Done
 from shared.commands.forms import FORMS
 from shared.control import canonical
 
-Issuable = Halt | Resume | Promote | Rollback | ConfirmPromotion | StartShadow | StopShadow | SetWeights | Retire
+Issuable = (
+    Halt
+    | Resume
+    | Promote
+    | Rollback
+    | ConfirmPromotion
+    | StartShadow
+    | StopShadow
+    | SetWeights
+    | Retire
+    | Propose
+    | Approve
+    | Refuse
+)
 Reason = Annotated[str, Meta(min_length=1, max_length=2000)]
 CommandId = Annotated[str, Meta(min_length=1, max_length=64)]
 BODY = 65_536
@@ -137,13 +154,21 @@ async def forms_answer() -> tuple[FormShown, ...]:
     )
 
 
+@get("/api/v1/proposals", tags=["acts"], summary="What waits for a second person?")
+async def proposals_answer(site: SiteOf) -> Proposals:
+    """Return which commands need a second person, who approves them, and the open proposals. To approve one, preview
+    and issue `approve` with its number and the proposed command."""
+    return site.proposals()
+
+
 @post(
     "/api/v1/acts/preview", tags=["acts"], summary="What would a command change?", status_code=200,
     guards=[program, operator], responses=FAULTS, request_max_body_size=BODY,
 )  # fmt: skip
-async def preview_answer(site: SiteOf, data: JSONBody[PreviewAsked]) -> PreviewShown:
+async def preview_answer(request: Asked, site: SiteOf, data: JSONBody[PreviewAsked]) -> PreviewShown:
     """Return the differences that a command would make now. Nothing is recorded. 409: why it is refused."""
-    shown = await desk_of(site).preview(data.command)
+    require_role(request.user, data.command)
+    shown = await desk_of(site).preview(data.command, request.user.name)
     return PreviewShown(
         before=shown.before,
         command=_issuable(shown.command),
@@ -159,6 +184,7 @@ async def preview_answer(site: SiteOf, data: JSONBody[PreviewAsked]) -> PreviewS
 )  # fmt: skip
 async def issue_answer(request: Asked, site: SiteOf, data: JSONBody[IssueAsked]) -> Answer:
     """Issue a command where no key is trusted. 409: why it is refused, and which commands came first."""
+    require_role(request.user, data.command)
     done = await desk_of(site).issue(
         data.command,
         actor=request.user.name,
@@ -176,6 +202,7 @@ async def issue_answer(request: Asked, site: SiteOf, data: JSONBody[IssueAsked])
 async def draft_answer(request: Asked, site: SiteOf, data: JSONBody[EntryAsked]) -> Answer:
     """Return the entry; sign its UTF-8 bytes, and send both to `submit`. Where no key is trusted, the command is
     issued at once."""
+    require_role(request.user, data.command)
     result = await drafted(desk_of(site), data.command, request.user.name, data)
     return _answer(result) if isinstance(result, Done) else Answer(entry=canonical(result).decode())
 

@@ -14,9 +14,9 @@ from litestar.params import FromPath, JSONBody
 from msgspec import Struct
 
 from schemas.codec import UNDECODABLE
-from schemas.control import Command, CommandRecorded
+from schemas.control import Approve, Command, CommandRecorded
 from services.observatory.web.pages import page
-from services.observatory.web.sessions import Caller, operator
+from services.observatory.web.sessions import Caller, operator, require
 from services.observatory.web.signing_in import FORM_BYTES, Fields
 from services.observatory.web.site import Site, SiteOf
 from shared.commands.desk import CommandDesk, Done, Preview
@@ -63,9 +63,10 @@ class Answer(Struct, frozen=True):
 
 
 @get("/act", include_in_schema=False, guards=[operator])
-async def act_page(site: SiteOf) -> Response[str]:
+async def act_page(request: Asked, site: SiteOf) -> Response[str]:
     """Show what can be done."""
-    return page(site, "act-list.html", here="act", forms=tuple(FORMS.values()))
+    forms = tuple(form for form in FORMS.values() if request.user.is_at_least(form.role))
+    return page(site, "act-list.html", here="act", live="screen=proposals", forms=forms, proposals=site.proposals())
 
 
 @get("/key", include_in_schema=False, guards=[operator])
@@ -78,17 +79,17 @@ async def key_page(request: Asked, site: SiteOf) -> Response[str]:
 @get("/act/{name:str}", include_in_schema=False, guards=[operator])
 async def form_page(request: Asked, site: SiteOf, name: FromPath[str]) -> Response[str]:
     """Show a form, with the values that the address gives it."""
-    return _form(site, site.projection.newest, _known(name), dict(request.query_params.items()))
+    return _form(site, site.projection.newest, _known(request.user, name), dict(request.query_params.items()))
 
 
 @post("/act/{name:str}", include_in_schema=False, status_code=200, guards=[operator], request_max_body_size=FORM_BYTES)
 async def preview_page(request: Asked, site: SiteOf, name: FromPath[str], data: Fields) -> Response[str]:
     """Show what a command would change; the form again, with the reason, if it is refused."""
-    form, values = _known(name), _texts(data)
+    form, values = _known(request.user, name), _texts(data)
     desk = desk_of(site)
     state = await desk.state()
     try:
-        shown = await desk.preview(command_of(state, name, values))
+        shown = await desk.preview(command_of(state, name, values), request.user.name)
     except RefusedError as error:
         return _form(site, state, form, values, fault=str(error))
     if not values.get("reason", "").strip():
@@ -102,7 +103,7 @@ async def preview_page(request: Asked, site: SiteOf, name: FromPath[str], data: 
 )  # fmt: skip
 async def issue_page(request: Asked, site: SiteOf, name: FromPath[str], data: Fields) -> Response[str]:
     """Issue a command without a signature, and show what it changed."""
-    form, values = _known(name), _texts(data)
+    form, values = _known(request.user, name), _texts(data)
     desk = desk_of(site)
     state = await desk.state()
     try:
@@ -129,7 +130,7 @@ async def draft_answer(
     request: Asked, site: SiteOf, name: FromPath[str], data: JSONBody[DraftAsked]
 ) -> Response[Answer]:
     """Return the entry to sign; where no key is trusted, issue the command."""
-    form, desk = _known(name), desk_of(site)
+    form, desk = _known(request.user, name), desk_of(site)
     try:
         state = await desk.state() if name != "halt" else None
         return answer(
@@ -186,7 +187,13 @@ async def submitted(desk: CommandDesk, caller: Caller, signed: Signed) -> Done:
         raise PermissionDeniedException(f"the entry names {entry.actor!r}, and {caller.name!r} is signed in")
     if not isinstance(entry.command, ISSUABLE):
         raise PermissionDeniedException("this command is issued by the console alone")
+    require_role(caller, entry.command)
     return await desk.submit(entry, signed.signature)
+
+
+def require_role(caller: Caller, command: Command) -> None:
+    """Raise ``PermissionDeniedException`` unless the role of a caller allows a command."""
+    require(caller, "approver" if isinstance(command, Approve) else "operator")
 
 
 def answer(result: CommandRecorded | Done, title: str) -> Response[Answer]:
@@ -219,9 +226,10 @@ def desk_of(site: Site) -> CommandDesk:
     return site.desk
 
 
-def _known(name: str) -> Form:
+def _known(caller: Caller, name: str) -> Form:
     if name not in FORMS:
         raise NotFoundException(f"there is no form {name!r}; there are: {', '.join(FORMS)}")
+    require(caller, FORMS[name].role)
     return FORMS[name]
 
 

@@ -142,6 +142,7 @@ def acting_routes(access: Access) -> list[ControllerRouterHandler]:
         act_training.training_request,
         act_training.request_answer,
         act_api.forms_answer,
+        act_api.proposals_answer,
         act_api.preview_answer,
         act_api.issue_answer,
         act_api.draft_answer,

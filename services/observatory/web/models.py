@@ -71,7 +71,9 @@ DRAWINGS: Final = Drawings()
 async def models_page(site: SiteOf, partition: FromQuery[int] = 0) -> Response[str]:
     """Show champions and challengers, and the evidence about them."""
     live = f"screen=models&partition={partition}"
-    return page(site, "models.html", here="models", live=live, screen=_screen(site, partition))
+    return page(
+        site, "models.html", here="models", live=live, screen=_screen(site, partition), proposals=site.proposals()
+    )
 
 
 @get("/api/v1/models", tags=["models"], summary="Who votes, who could, and on what evidence?")

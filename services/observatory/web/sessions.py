@@ -214,12 +214,18 @@ class Authentication(AbstractAuthenticationMiddleware):
 
 def operator(connection: "ASGIConnection[Any, Any, Any, Any]", _: BaseRouteHandler) -> None:
     """Let operators through: a guard of routes. Raises ``PermissionDeniedException``."""
-    caller: Caller = connection.user
-    if not caller.is_at_least("operator"):
-        raise PermissionDeniedException(
-            f"{caller.name or 'this caller'} is a {caller.role} and may only look: "
-            "`conclave observatory user add NAME --role operator`"
-        )
+    require(connection.user, "operator")
+
+
+def require(caller: Caller, role: Role) -> None:
+    """Raise ``PermissionDeniedException`` unless a caller has a role, or one with more rights."""
+    if caller.is_at_least(role):
+        return
+    may = "may only look" if caller.role == "viewer" else "may not approve"
+    raise PermissionDeniedException(
+        f"{caller.name or 'this caller'} is {'an' if caller.role == 'operator' else 'a'} {caller.role} and {may}: "
+        f"`conclave observatory user add NAME --role {role}`"
+    )
 
 
 def program(connection: "ASGIConnection[Any, Any, Any, Any]", _: BaseRouteHandler) -> None:

@@ -10,7 +10,7 @@ from msgspec import Struct
 from services.observatory.doctor import Doctor
 from services.observatory.journal import put_newest
 from services.observatory.projection import Projection
-from services.observatory.screens import health, history, models, now, symbol, training, whatif
+from services.observatory.screens import health, history, models, now, proposals, symbol, training, whatif
 from services.observatory.screens.now import Around
 from services.observatory.web.rendering import render
 from services.observatory.web.sessions import Access
@@ -107,6 +107,10 @@ class Site:
         state, control = self.projection.state, self.projection.newest
         return now.screen(state, control, self.around, search=view.search, page=view.page)
 
+    def proposals(self) -> proposals.Proposals:
+        """Return the rule of two persons, and what waits under it."""
+        return proposals.screen(self.projection.newest, self.projection.now)
+
     def health(self) -> health.HealthScreen:
         """Return the screen Health."""
         projection = self.projection
@@ -133,7 +137,11 @@ def _now(site: Site, view: View) -> Parts:
 
 def _models(site: Site, view: View) -> Parts:
     screen = models.screen(site.projection.state, site.projection.newest, view.partition)
-    return {"models": render("parts/models.html", screen=screen, patch=True)}
+    return {"models": render("parts/models.html", screen=screen, patch=True), **_proposals(site, view)}
+
+
+def _proposals(site: Site, _: View) -> Parts:
+    return {"proposals": render("parts/proposals.html", screen=site.proposals(), patch=True)}
 
 
 def _history(site: Site, view: View) -> Parts:
@@ -181,6 +189,7 @@ def _whatif(site: Site, view: View) -> Parts:
 MAKERS: Final[Mapping[str, Any]] = {
     "now": _now,
     "models": _models,
+    "proposals": _proposals,
     "health": _health,
     "history": _history,
     "symbol": _symbol,

@@ -65,7 +65,8 @@ WRITING: Final = {
     *(("artifacts", name) for name in ("pull", "push")),
     *(("shadow", name) for name in ("start", "stop")),
     *(("ladder", name) for name in ("set", "step")),
-    *(("policy", name) for name in ("execution", "gates", "training", "voting")),
+    *(("policy", name) for name in ("approval", "execution", "gates", "training", "voting")),
+    *(("propose", name) for name in ("approval", "promote", "weights")),
     *(("keys", name) for name in ("new", "revoke", "trust")),
     *(("observatory", "user", name) for name in ("add", "remove")),
     ("observatory", "token"),
@@ -80,6 +81,8 @@ WRITING: Final = {
             "found",
             "register",
             "promote",
+            "approve",
+            "refuse",
             "confirm",
             "rollback",
         )

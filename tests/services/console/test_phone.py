@@ -81,7 +81,7 @@ def test_the_doctor_names_each_person_for_whom_the_server_holds_a_key(
     held = f"this server holds a private key on behalf of ada: who can read {folder} can sign as ada"
     ben = ("good", f"the server holds no key for ben: there is no {folder / 'ben.pem'}")
     assert found(trusting(TrustKey("x", public, "ada"))) == {
-        "phone of ada": ("good", f"{held}: halt and resume"),
+        "phone of ada": ("good", f"{held}: halt, resume, approve, refuse"),
         "phone of ben": ben,
     }
     assert found(trusting())["phone of ada"][0] == "unknown"

@@ -59,6 +59,7 @@ class Acted:
         self.url = f"http://127.0.0.1:{settings.port}"
         self.file = PeopleFile(folder / people.FILE)
         self.store = ArtifactStore(folder / "artifacts")
+        self.site: Site
 
     def add(self, name: str, role: Role, password: str = PASSWORD) -> None:
         self.file.add(Person(name, role, hashed(password) if password else ""))
@@ -118,6 +119,7 @@ async def running(folder: Path, **settings: Any) -> AsyncIterator[Acted]:
         access=Access(folder, acted.settings, SignIns(log)),
         desk=CommandDesk(log, ("a",)),
     )
+    acted.site = site
     server, listening = Server(site, acted.settings), listen(acted.settings)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(server.serve, [listening])

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
-from schemas.control import Halt, Resume, TrustKey
+from schemas.control import Halt, Promote, Propose, Resume, SetApprovalRule, TrustKey
 from shared import people
 from shared.control.issuing import current, history, issue
 from shared.control.signing import generate, load_private
 from tests.services.observatory.test_acting import PASSWORD, Acted, running
 from tests.services.observatory.test_browser import AXE, CHROMIUM, Browser, browsing
+from tests.shared.control.test_issuing import A1, A2
 
 pytestmark = [
     pytest.mark.anyio,
@@ -140,6 +141,54 @@ async def test_a_signed_promotion_and_rollback_by_keyboard_alone(acted: Acted, b
     browser.faults = [fault for fault in browser.faults if "409 (Conflict)" not in fault]
 
 
+async def test_two_persons_propose_and_approve_a_promotion_each_with_their_own_key(
+    acted: Acted, browser: Browser
+) -> None:
+    acted.add("ben", "approver")
+    page = await signed_in(browser)
+    await with_key(acted, page)
+    ada = load_private(acted.folder / "ada.pem")
+    public = generate(acted.folder / "ben.pem")
+    for command in (TrustKey("ben", public, "Ben", ("approve", "refuse")), SetApprovalRule(("promote",), ("Ben",))):
+        await issue(acted.log, command, actor="ada", reason="two see more", signer=ada)
+    await page.goto(acted.url + "/act/propose")
+    await page.locator("#f-model").fill("a")
+    await page.locator("#f-artifact").fill("a2a2")
+    await page.locator("#f-forced").check()
+    await page.locator("#f-accept_changes").check()
+    await page.locator("#f-reason").fill("better in shadow")
+    await page.keyboard.press("Enter")
+    await page.get_by_role("button", name="Propose a promotion now").click()
+    await page.get_by_text("The command is version 9").wait_for()
+    await acted.site.projection.turn()
+
+    other = await signed_in(browser, "ben", "phone", "dark")
+    await other.goto(acted.url + "/key")
+    await other.locator("#key-file").set_input_files(acted.folder / "ben.pem")
+    await other.get_by_text(f"Public key {public}, trusted by control.").wait_for()
+    await other.goto(acted.url + "/models")
+    await other.get_by_text("better in shadow").wait_for()
+    await other.get_by_role("link", name="Approve…").click()
+    await other.locator("#f-reason").fill("read its gates")
+    await other.keyboard.press("Enter")
+    await other.get_by_role("button", name="Approve now").wait_for()
+    assert await other.locator("ins").filter(has_text="a2a2a2a2a2a2").count() >= 1
+    assert (await current(acted.log)).models["a"].champion == A1
+    await other.get_by_role("button", name="Approve now").click()
+    await other.get_by_text("The command is version 10").wait_for()
+    assert (await current(acted.log)).models["a"].champion == A2
+    assert [(entry.key, entry.actor, entry.reason) for entry in (await history(acted.log))[-2:]] == [
+        ("ada", "ada", "better in shadow"),
+        ("ben", "ben", "read its gates"),
+    ]
+
+    # On the page of the one who proposed it, the proposal goes away by itself.
+    await page.goto(acted.url + "/models")
+    await acted.site.projection.turn()
+    await page.get_by_text("None is open.").wait_for()
+    assert not await page.get_by_role("link", name="Approve…").is_visible()
+
+
 async def test_an_entry_that_differs_from_what_was_shown_is_not_signed(acted: Acted, browser: Browser) -> None:
     page = await signed_in(browser)
     await with_key(acted, page)
@@ -196,12 +245,23 @@ async def test_every_page_to_act_fits_desk_and_phone_and_has_no_serious_fault_of
 ) -> None:
     axe = AXE.read_text(encoding="utf-8")
     folder = os.environ.get("SCREENSHOTS")
+    acted.add("ada", "approver")
+    promote = Promote("a", A2, forced=True, accept_changes=True, probation=500)
+    for who, command in (("ada", SetApprovalRule(("promote",), ("ada", "cy"))), ("ben", Propose(promote))):
+        await issue(acted.log, command, actor=who, reason="its skill is higher in both halves of August")
+    await acted.site.projection.turn()
     for size, scheme in (("desk", "light"), ("desk", "dark"), ("phone", "light"), ("phone", "dark")):
         page = await signed_in(browser, size=size, scheme=scheme)
-        for name in ("act", "key", "act/promote", "act/weights", "act-training", "preview", "halt", "sign-in"):
-            paths = {"preview": "act/start_shadow?model=a&artifact=a2", "halt": "act"}
+        forms = ("act/promote", "act/weights", "act-training", "act/propose")
+        for name in ("act", "key", *forms, "preview", "approve", "models-proposals", "halt", "sign-in"):
+            paths = {
+                "preview": "act/start_shadow?model=a&artifact=a2",
+                "approve": "act/approve?proposal=7",
+                "models-proposals": "models",
+                "halt": "act",
+            }
             await page.goto(f"{acted.url}/{paths.get(name, name)}")
-            if name == "preview":
+            if name in {"preview", "approve"}:
                 await page.locator("#f-reason").fill("promising")
                 await page.keyboard.press("Enter")
                 await page.locator("form.confirm").wait_for()

@@ -35,7 +35,7 @@ async def owner(log: Log, tmp_path: Path) -> Signer:
     signer = load_private(tmp_path / "owner.pem")
     await issue(log, Found(1, "log-of-a-test"), actor="owner", reason="begin")
     await issue(log, TrustKey("owner", owners, "the owner"), actor="owner", reason="mine")
-    trusted = TrustKey("phone-ada", adas, "ada, by phone: the server holds it", ("halt", "resume"))
+    trusted = TrustKey("phone-ada", adas, "ada", ("halt", "resume"))
     await issue(log, trusted, actor="owner", reason="ada may halt", signer=signer)
     return signer
 
@@ -51,7 +51,8 @@ def started(log: Log, owner: Signer, server: BotServer, tmp_path: Path) -> Start
         await projection.turn()
         held = HeldKeys(tmp_path, ACTORS.values())
         async with Telegram(TOKEN, server.url) as chat, anyio.create_task_group() as tasks:
-            bot = Bot(chat, projection, ControlWriter(log), held, ACTORS, tmp_path / "phone.bin", Storage("phone"))
+            file, storage = tmp_path / "phone.bin", Storage("phone")
+            bot = Bot(chat, projection, ControlWriter(log), held, ACTORS, file, storage, names=("a",))
             tasks.start_soon(bot.receive)
             tasks.start_soon(bot.send)
             yield bot

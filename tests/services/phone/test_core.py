@@ -6,13 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.phone import core
-from services.phone.core import A_MINUTE, IDLE_MS, STRANGER_MS, VALID_MS, Act, Outcome, Person, Show, State
-from services.phone.messages import Received, Reply
+from services.phone.core import A_MINUTE, COMMANDS, IDLE_MS, STRANGER_MS, VALID_MS, Act, Outcome, Person, Show, State
+from services.phone.messages import Line, Received, Reply
 
 NOW = 1_704_067_200_000
-ADA = Person("ada", {"halt": "", "resume": ""})
-BEN = Person("ben", {"halt": "the server holds no key for ben", "resume": "the server holds no key for ben"})
-CYD = Person("cyd", {"halt": "", "resume": ""})
+ADA = Person("ada", dict.fromkeys(COMMANDS, ""))
+BEN = Person("ben", dict.fromkeys(COMMANDS, "the server holds no key for ben"))
+CYD = Person("cyd", dict.fromkeys(COMMANDS, ""))
+PROPOSALS = {14: (Line("what", "promote model=a"), Line("a champion", "a1 -> a2"))}
 PERSONS = {"1": ADA, "2": BEN, "3": CYD}
 
 
@@ -25,7 +26,7 @@ def tap(update: int, data: str, sender: str = "1") -> Received:
 
 
 def handle(state: State, received: Received, at: int = NOW, token: str = "") -> Show | Act | None:
-    return core.handle(state, received, PERSONS, at, token or f"token-{received.update}")
+    return core.handle(state, received, PERSONS, at, token or f"token-{received.update}", PROPOSALS)
 
 
 def asked(state: State | None = None, update: int = 1) -> State:
@@ -122,7 +123,7 @@ def test_a_person_whose_key_may_not_sign_is_refused_before_and_after_the_questio
     assert words(last(state)) == "You cannot halt from here\nthe server holds no key for ben "
     assert not state.asked
     asked(state, 2)
-    revoked = {"1": Person("ada", {"halt": "key ada was revoked", "resume": ""})}
+    revoked = {"1": Person("ada", dict.fromkeys(COMMANDS, "key ada was revoked"))}
     assert core.handle(state, tap(3, "yes token-2"), revoked, NOW, "x") is None
     assert "key ada was revoked" in words(last(state))
     assert not state.asked
@@ -144,6 +145,23 @@ def test_a_resume_needs_a_reason_and_a_halt_does_not() -> None:
     assert state.asked["token-2"].reason == "the exchange answers"
     assert handle(state, message(3, "/halt")) is None
     assert state.asked["token-3"].reason == "halted by phone, no reason given"
+
+
+@pytest.mark.parametrize("act", ["approve", "refuse"])
+def test_a_proposal_is_shown_before_it_is_approved_or_refused_and_needs_a_reason(act: str) -> None:
+    state = State()
+    assert handle(state, message(1, f"/{act} 14 I read its gates")) is None
+    assert "a champion a1 -> a2" in words(last(state))
+    assert [button.words for button in last(state).buttons] == [f"{act.capitalize()} now", "No"]
+    done = handle(core.initial(core.snapshot(state)), tap(2, "yes token-1"))
+    assert isinstance(done, Act)
+    assert (done.act, done.proposal, done.reason, done.command_id) == (act, 14, "I read its gates", "phone-1-token-1")
+    assert handle(state, message(2, f"/{act} 14")) is None
+    assert "needs its reason" in last(state).title
+    for text in (f"/{act}", f"/{act} 15 why", f"/{act} x why", f"/{act} {'9' * 5000} why", f"/{act} \u0663 why"):
+        assert handle(state, message(state.last + 1 if state.last else 1, text)) is None
+        assert "Name an open proposal" in last(state).title
+    assert len(state.asked) == 1
 
 
 @pytest.mark.parametrize("word", ["promote", "/promote a b", "/rollback", "/weights", "hello", "", "/keys", "/halted"])
@@ -213,7 +231,7 @@ UPDATES = st.lists(
         chat=st.sampled_from(["1", "2", "3", "-7", ""]),
         private=st.booleans(),
         own=st.booleans(),
-        text=st.sampled_from(["/halt", "/resume now", "/status", "/decisions X", "x", ""]),
+        text=st.sampled_from(["/halt", "/resume now", "/approve 14 yes", "/status", "/decisions X", "x", ""]),
         data=st.sampled_from(["", *(f"{word} {number}" for word in ("yes", "no") for number in range(31))]),
         tap=st.sampled_from(["", "t"]),
     ),
@@ -228,7 +246,7 @@ def test_whatever_arrives_no_act_is_of_another_person_or_done_twice_and_memory_i
     state, done, by = State(), list[str](), dict[str, str]()
     for received in updates:
         before = set(state.asked)
-        answer = core.handle(state, received, PERSONS, NOW, str(received.update))
+        answer = core.handle(state, received, PERSONS, NOW, str(received.update), PROPOSALS)
         by |= dict.fromkeys(set(state.asked) - before, received.sender)
         if isinstance(answer, Act):
             assert received.private

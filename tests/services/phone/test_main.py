@@ -7,15 +7,16 @@ from typing import Any
 import anyio
 import pytest
 
-from schemas.control import Halt, Resume, RevokeKey
+from schemas.control import Command, Halt, Promote, Propose, Resume, RevokeKey, SetApprovalRule, TrustKey
 from services.phone import main
 from services.phone.messages import Received
 from shared.control.issuing import ControlWriter, Issued, current, history, issue
-from shared.control.signing import Signer
+from shared.control.signing import Signer, generate, load_private
 from shared.log import Log, UnavailableError
 from shared.log.leases import is_open
 from tests.services.phone.bot_server import ADA, BAD_GATEWAY, BEN, EVE, BotServer, too_many
 from tests.services.phone.conftest import Started
+from tests.shared.control.test_issuing import A1, A2, artifact
 
 pytestmark = pytest.mark.anyio
 
@@ -202,3 +203,92 @@ async def test_an_error_in_what_is_shown_does_not_end_the_bot(
     async with started():
         server.message(ADA, "/status")
         await server.until(lambda: any("cannot be shown" in text for text in server.texts(ADA)))
+
+
+async def ruled(log: Log, owner: Signer, *held: Path) -> int:
+    """Ben and cy approve promotions, ben with a key that the server holds; return the owner's proposal."""
+    commands: tuple[Command, ...] = (
+        artifact(A1),
+        artifact(A2),
+        Promote("a", A1, forced=True, weight=1.0),
+        *(TrustKey(f"phone-{file.stem}", generate(file), file.stem, ("approve", "refuse")) for file in held),
+        SetApprovalRule(("promote",), ("ben",)),
+        Propose(Promote("a", A2, forced=True, accept_changes=True)),
+    )
+    for command in commands:
+        await issue(log, command, actor="owner", reason="better in <shadow>", signer=owner)
+    return (await current(log)).version
+
+
+@pytest.mark.parametrize(("word", "champion"), [("approve", A2), ("refuse", A1)])
+async def test_a_proposal_is_listed_shown_and_ended_by_an_approver_with_a_signed_entry(
+    log: Log, owner: Signer, server: BotServer, started: Started, tmp_path: Path, word: str, champion: str
+) -> None:
+    number = await ruled(log, owner, tmp_path / "ben.pem")
+    async with started():
+        server.message(BEN, "/proposals")
+        await server.until(lambda: len(server.texts(BEN)) == 1)
+        assert f"proposal {number}" in server.texts(BEN)[0]
+        assert "better in &lt;shadow&gt;" in server.texts(BEN)[0]
+        server.message(BEN, f"/{word} {number} I read its gates")
+        await server.until(lambda: len(server.texts(BEN)) == 2)
+        assert f"{A1[:12]} -&gt; {A2[:12]}" in server.texts(BEN)[1]
+        assert (await current(log)).models["a"].champion == A1
+        server.tap(BEN, server.button(f"{word.capitalize()} now"))
+        await server.until(lambda: len(server.texts(BEN)) == 3)
+        assert f"as version {number + 1}" in server.texts(BEN)[2]
+    state = await current(log)
+    assert (state.models["a"].champion, list(state.proposals)) == (champion, [])
+    [*_, newest] = await history(log)
+    assert (newest.actor, newest.key, newest.reason) == ("ben", "phone-ben", "I read its gates")
+
+
+async def test_who_may_not_approve_is_refused_in_words(
+    log: Log, owner: Signer, server: BotServer, started: Started, tmp_path: Path
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    number = await ruled(log, owner, tmp_path / "elsewhere" / "ben.pem")
+    async with started() as bot:
+        server.message(BEN, f"/approve {number} yes")
+        await server.until(lambda: len(server.texts(BEN)) == 1)
+        assert "the server holds no key for ben" in server.texts(BEN)[0]
+        server.message(ADA, f"/approve {number} yes")
+        await server.until(lambda: len(server.texts(ADA)) == 1)
+        assert "may sign halt, resume, and not approve" in server.texts(ADA)[0]
+        both = TrustKey("ada-2", generate(tmp_path / "ada-2.pem"), "ada", ("approve", "refuse"))
+        await issue(log, both, actor="owner", reason="why", signer=owner)
+        bot._held.signers["ada"] = load_private(tmp_path / "ada-2.pem")
+        await bot._projection.turn()
+        server.message(ADA, f"/approve {number} yes")
+        await server.until(lambda: len(server.texts(ADA)) == 2)
+        assert "ada is no approver; approvers are ben" in server.texts(ADA)[1]
+        server.message(ADA, f"/refuse {number} no")
+        await server.until(lambda: len(server.texts(ADA)) == 3)
+        server.tap(ADA, server.button("Refuse now"))
+        await server.until(lambda: len(server.texts(ADA)) == 4)
+        assert "ada can neither refuse nor withdraw" in server.texts(ADA)[3]
+    assert list((await current(log)).proposals) == [number]
+
+
+async def test_a_bot_that_was_killed_after_an_approval_records_it_once(
+    log: Log, owner: Signer, server: BotServer, started: Started, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = await ruled(log, owner, tmp_path / "ben.pem")
+    real = ControlWriter.issue
+
+    async def killed(self: ControlWriter, *args: Any, **kwargs: Any) -> Issued:
+        await real(self, *args, **kwargs)
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    with monkeypatch.context() as dying:
+        dying.setattr(ControlWriter, "issue", killed)
+        async with started():
+            server.message(BEN, f"/approve {number} yes")
+            await server.until(lambda: len(server.texts(BEN)) == 1)
+            server.tap(BEN, server.button("Approve now"))
+            while (await current(log)).proposals:
+                await anyio.sleep(0.005)
+    async with started():
+        await server.until(lambda: any("Approved already, as version" in text for text in server.texts(BEN)))
+    assert (await current(log)).version == number + 1

@@ -7,7 +7,16 @@ from msgspec import structs
 
 from bench.toy import market
 from schemas.common import ACTIONS
-from schemas.control import Command, CommandRecorded, Found, Promote, RegisterArtifact, SetTrainingPolicy, StartShadow
+from schemas.control import (
+    Approve,
+    Command,
+    CommandRecorded,
+    Found,
+    Promote,
+    RegisterArtifact,
+    SetTrainingPolicy,
+    StartShadow,
+)
 from schemas.gates import InputsDrifted, SkillDecayed
 from schemas.training import TrainingRequested, TrainingStarted
 from services.trainer.core import Due, by_schedule, cause_of, promotions, request_of
@@ -123,6 +132,8 @@ def test_promotions_are_remembered_by_the_newest() -> None:
     later = structs.replace(entry, version=2, at=9)
     other = structs.replace(entry, version=3, at=11, command=StartShadow("a", A2))
     assert promotions({}, [entry, later, other]) == {"a": 9}
+    approved = structs.replace(entry, version=4, at=13, command=Approve(3, Promote("a", A2)))
+    assert promotions({"a": 9}, [approved]) == {"a": 13}
 
 
 def test_what_is_due_is_made_as_the_champion_was() -> None:

@@ -8,7 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from immutables import Map
 
-from schemas.control import Command, CommandRecorded, Halt, Promote, Resume, RevertProbation, Rollback
+from schemas.control import (
+    Approve,
+    Command,
+    CommandRecorded,
+    Halt,
+    Promote,
+    Propose,
+    Resume,
+    RevertProbation,
+    Rollback,
+)
 from schemas.decisions import AbsentMember, CountedBallot, DecisionMade
 from schemas.gates import ActionDue, GateVerdict, GuardTripped, VerdictReached
 from schemas.operations import ControlRefused, DeadLetter, GapDetected
@@ -196,6 +206,14 @@ def test_a_halt_from_before_the_watcher_started_is_active_too() -> None:
     state = State(version=7)
     assert kinds(check(state, 1, [], Control(version=7, halted=True))) == ["halted raised"]
     assert active_counts(state) == {"halted": 1}
+
+
+def test_a_promotion_by_two_persons_is_reported_when_it_is_approved() -> None:
+    promote = Promote("xgboost", HEAD, probation=3)
+    state = State()
+    assert observe_command(state, recorded(1, Propose(promote))) == []
+    assert kinds(observe_command(state, recorded(2, Approve(1, promote)))) == ["promoted reported"]
+    assert state.trials["xgboost"].version == 2
 
 
 def test_the_swap_takes_from_the_command_to_the_first_decision_under_it() -> None:

@@ -1,5 +1,6 @@
 """Each link behind a decision is found on its stream and checked."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from schemas.decisions import DecisionMade
 from schemas.readiness import ArtifactReady
 from schemas.training import Gain, TrainingCompleted, TrainingEvent, TrainingFailed
 from shared.artifacts import ArtifactStore
-from shared.audit.blame import BlamedEvent, Link, _loaded, _step, find_decision, links
+from shared.audit.blame import BlamedEvent, Link, _loaded, _promotion, _step, find_decision, links
 from shared.audit.configurations import Configurations
 from shared.audit.findings import Findings
 from shared.log import Entry, StreamKey
@@ -142,3 +143,18 @@ def test_digits_that_several_decisions_begin_with_are_refused(replayed: Replayed
     with pytest.raises(LookupError, match=r"\d+ decisions begin with : "):
         find_decision(replayed.source, 1, "")
     assert find_decision(replayed.source, 1, name) is not None
+
+
+def test_a_promotion_by_two_persons_names_both() -> None:
+    recorded = Path(__file__).parents[2] / "histories" / "two_persons.json"
+    control = [
+        Entry(StreamKey("control"), entry, data.encode()) for entry, data in json.loads(recorded.read_text())["entries"]
+    ]
+    source = Recorded()
+    source.places[StreamKey("control")] = control
+    configurations = Configurations(source)
+    entries = [envelope.event for envelope in configurations.envelopes]
+    found = {link.what: link for link in _promotion(source, configurations, entries, "a", "a2" * 32)}
+    assert found["a in service"].description == "approve by ben (ben has a reason), signed by ben"
+    assert found["a proposed"].description == "ada (ada has a reason), signed by ada"
+    assert found["a proposed"].where == "control, version 14"

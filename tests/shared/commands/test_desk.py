@@ -25,7 +25,7 @@ async def opened(log: Log, *, names: tuple[str, ...] = ("a",)) -> CommandDesk:
 
 async def test_a_preview_shows_what_would_change_and_appends_nothing(log: Log) -> None:
     desk = await opened(log)
-    shown = await desk.preview(Promote("a", A1, forced=True, weight=1.0))
+    shown = await desk.preview(Promote("a", A1, forced=True, weight=1.0), "ada")
     assert (shown.before, shown.signed, shown.warning) == (3, False, "")
     assert [tuple(change) for change in shown.changes] == [
         ("a champion", "-", "a1a1a1a1a1a1"),
@@ -39,18 +39,18 @@ async def test_a_preview_shows_what_would_change_and_appends_nothing(log: Log) -
 
 async def test_a_refusal_names_all_the_evidence_that_is_missing(log: Log) -> None:
     desk = await opened(log)
-    for refused in (desk.preview(Promote("a", A1)), desk.issue(Promote("a", A1), actor="ada", reason="test")):
+    for refused in (desk.preview(Promote("a", A1), "ada"), desk.issue(Promote("a", A1), actor="ada", reason="test")):
         with pytest.raises(RefusedError, match=r"(?s)no living worker.*there is no verdict on it"):
             await refused
     with pytest.raises(RefusedError, match="no worker serves the model 'a'"):
-        await CommandDesk(log).preview(Promote("a", A1, forced=True, weight=1.0))
+        await CommandDesk(log).preview(Promote("a", A1, forced=True, weight=1.0), "ada")
     with pytest.raises(RefusedError, match="not halted"):
-        await desk.preview(Resume())
+        await desk.preview(Resume(), "ada")
 
 
 async def test_a_command_on_another_configuration_than_the_shown_one_names_what_came_first(log: Log) -> None:
     desk = await opened(log)
-    shown = await desk.preview(Promote("a", A1, forced=True, weight=1.0))
+    shown = await desk.preview(Promote("a", A1, forced=True, weight=1.0), "ada")
     await issue(log, Halt(), actor="bo", reason="an outage")
     with pytest.raises(RefusedError, match=r"expected version 3.*4 halt by bo .an outage"):
         await desk.issue(shown.command, actor="ada", reason="test", expects=shown.before)
@@ -88,7 +88,7 @@ async def test_a_person_signs_where_the_key_is_and_the_desk_only_appends(log: Lo
     desk = await opened(log)
     ada = Signer("ada", Ed25519PrivateKey.generate())
     await issue(log, TrustKey("ada", ada.public_key, "Ada"), actor="ada", reason="test")
-    assert (await desk.preview(Halt())).signed
+    assert (await desk.preview(Halt(), "ada")).signed
     with pytest.raises(RefusedError, match="accepts signed commands only"):
         await desk.issue(Halt(), actor="ada", reason="test")
     entry = await desk.draft(Halt(), actor="ada", reason="an outage", public_key=ada.public_key)

@@ -1,10 +1,23 @@
 """What a person fills in becomes a command, or is refused by the name of the field."""
 
 import pytest
+from immutables import Map
+from msgspec import structs
 
-from schemas.control import ConfirmPromotion, Found, Halt, Promote, Rollback, SetWeights, StartShadow
-from shared.commands.forms import FORMS, FormError, command_of
-from shared.control import State
+from schemas.control import (
+    Approve,
+    ConfirmPromotion,
+    Found,
+    Halt,
+    Promote,
+    Propose,
+    Refuse,
+    Rollback,
+    SetWeights,
+    StartShadow,
+)
+from shared.commands.forms import FORMS, HOURS, FormError, command_of
+from shared.control import Issuer, Proposal, State
 from tests.shared.control.test_decide import artifact, given_log
 
 A1, A2 = "a1" * 32, "a2" * 32
@@ -50,6 +63,10 @@ def test_a_command_has_the_fields_that_were_filled_in_and_defaults_for_the_other
         ("confirm", {"model": "nobody"}, "'nobody' has no champion to confirm; the voting models are: a"),
         ("weights", {}, "Weights: expected shares that sum to 1"),
         ("weights", {"weights.a": "x"}, r"Set weights: Expected .float"),
+        ("propose", {"model": "a", "artifact": A2, "hours": "a day"}, "Hours: expected a whole number, got 'a day'"),
+        ("propose", {"model": "a", "artifact": A2, "hours": "7000"}, r"Propose a promotion: .*valid_ms"),
+        ("approve", {"proposal": "7"}, "no proposal 7 is open; open are: none"),
+        ("approve", {"proposal": "x"}, "Proposal: expected a whole number"),
         ("trust_key", {}, "there is no form 'trust_key'"),
     ],
 )
@@ -62,4 +79,17 @@ def test_a_value_that_does_not_fit_is_refused_by_the_name_of_its_field(
 
 def test_every_field_of_a_form_is_one_of_its_command() -> None:
     for form in FORMS.values():
-        assert {field.name for field in form.fields} <= set(form.command.__struct_fields__)
+        command = {"propose": Promote, "propose_weights": SetWeights}.get(form.name, form.command)
+        names = {field.name for field in form.fields if field != HOURS}
+        assert names <= set(command.__struct_fields__)
+
+
+def test_a_proposal_is_of_a_command_and_an_approval_of_the_proposal(state: State) -> None:
+    proposed = command_of(state, "propose", {"model": "a", "artifact": "a2", "forced": "yes", "hours": "2"})
+    assert proposed == Propose(Promote("a", A2, forced=True), 2 * 3_600_000)
+    shares = {"weights.a": "0.25", "weights.b": "0.75"}
+    assert command_of(state, "propose_weights", shares) == Propose(SetWeights({"a": 0.25, "b": 0.75}))
+    promote = Promote("a", A2, ready=("0a" * 16,), verdict="0c" * 16)
+    open_one = structs.replace(state, proposals=Map({7: Proposal(promote, Issuer("ben"), 1, 2)}))
+    assert command_of(open_one, "approve", {"proposal": "7"}) == Approve(7, Promote("a", A2))
+    assert command_of(open_one, "refuse", {"proposal": "7"}) == Refuse(7)

@@ -15,18 +15,22 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from schemas.common import ACTIONS
 from schemas.control import (
+    Approve,
     Command,
     CommandRecorded,
     ConfirmPromotion,
     Found,
     Halt,
     Promote,
+    Propose,
+    Refuse,
     RegisterArtifact,
     Resume,
     Retire,
     RevertProbation,
     RevokeKey,
     Rollback,
+    SetApprovalRule,
     SetExecutionPolicy,
     SetGatePolicy,
     SetLadder,
@@ -76,6 +80,7 @@ REGISTERED = (*FOUNDED, artifact("a", A1), artifact("a", A2), artifact("a", A3, 
 ONE = (*REGISTERED, Promote("a", A1, forced=True, weight=1.0))
 TWO = (*ONE, Promote("b", B1, forced=True, weight=0.2))
 SIGNER = Signer("ada", Ed25519PrivateKey.from_private_bytes(bytes(32)))
+TWO_PERSONS = (*TWO, SetApprovalRule(("promote", "set_weights"), ("bo",)))
 KEY = TrustKey("ada", SIGNER.public_key, "Ada")
 STATES: dict[str, tuple[Command, ...]] = {
     "unfounded": (),
@@ -93,6 +98,8 @@ STATES: dict[str, tuple[Command, ...]] = {
     "strict quorum": (*TWO, SetVotingPolicy(quorum_count=2)),
     "ladder for all": (*TWO, SetLadder(automatic=True)),
     "keys": (*TWO, KEY, TrustKey("bo", "0e" * 32, "Bo", ("halt", "resume"))),
+    "two persons": TWO_PERSONS,
+    "proposed": (*TWO_PERSONS, Propose(Promote("a", A2, forced=True))),
 }
 COMMANDS: dict[str, Command] = {
     "found": FOUNDED[0],
@@ -148,11 +155,26 @@ COMMANDS: dict[str, Command] = {
     "trust for a command that is none": TrustKey("cy", "0f" * 32, "Cy", ("sell",)),
     "revoke ada": RevokeKey("ada"),
     "revoke bo": RevokeKey("bo"),
+    "two persons": SetApprovalRule(("promote",), ("bo",)),
+    "two persons no more": SetApprovalRule(),
+    "two persons for a halt": SetApprovalRule(("halt",), ("bo",)),
+    "two persons without an approver": SetApprovalRule(("promote",)),
+    "two persons, one of them twice": SetApprovalRule(("promote",), ("bo", "bo")),
+    "two persons without a key": SetApprovalRule(("promote",), ("cy",)),
+    "propose a2": Propose(Promote("a", A2)),
+    "propose a2, forced": Propose(Promote("a", A2, forced=True)),
+    "propose weights": Propose(SetWeights({"a": 0.5, "b": 0.5})),
+    "propose another rule": Propose(SetApprovalRule(("promote",), ("bo", "cy"))),
+    "approve 9": Approve(9, Promote("a", A2, forced=True)),
+    "approve 9 as another": Approve(9, Promote("a", A3, forced=True)),
+    "approve 1": Approve(1, Promote("a", A2, forced=True)),
+    "refuse 9": Refuse(9),
 }
 
 
 def after(state: State, command: Command) -> State:
-    entry = propose(state, command, command_id=f"c{state.version}", actor="me", reason="test", at=1, signer=SIGNER)
+    actor = "bo" if isinstance(command, Approve | Refuse) else "me"
+    entry = propose(state, command, command_id=f"c{state.version}", actor=actor, reason="test", at=1, signer=SIGNER)
     assert isinstance(entry, CommandRecorded), entry
     return fold(state, entry)
 
@@ -178,7 +200,7 @@ def plain(value: Any) -> Any:
         fields = {name: getattr(value, name) for name in value.__struct_fields__}
         return {name: plain(field) for name, field in fields.items() if field is not msgspec.UNSET}
     if isinstance(value, Mapping):
-        return {plain(name): plain(each) for name, each in sorted(value.items())}
+        return {str(plain(name)): plain(each) for name, each in sorted(value.items())}
     if isinstance(value, tuple | list):
         return [plain(each) for each in value]
     return value[:2] if isinstance(value, str) and len(value) == 64 else value
