@@ -38,7 +38,7 @@ MODULES: Final = {
     "promote": "control.membership",
     "confirm": "control.membership",
     "rollback": "control.membership",
-    "retire": "control.membership",
+    "retire": "control.retiring",
     "halt": "control.policy",
     "resume": "control.policy",
     "weights": "control.policy",
