@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import pytest
 
+from bench.graphs import perceptron
 from schemas.control import Found
 from shared.artifacts import ArtifactStore
 from shared.control.issuing import current
@@ -215,3 +216,19 @@ def test_an_error_that_a_library_makes_of_ctrl_c_ends_as_ctrl_c_does(tmp_path: P
         [sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, timeout=150, check=False
     )
     assert (done.returncode, done.stderr.splitlines()[-1:]) == (130, ["interrupted: nothing is stored"]), done.stderr
+
+
+def test_an_onnx_graph_is_imported_and_put_in_shadow(desk: Any, tmp_path: Path) -> None:
+    desk.issue(Found(1, "log-of-a-test"))
+    file = tmp_path / "theirs.onnx"
+    file.write_bytes(perceptron(8, 4, scale=0.5).SerializeToString())
+    words = f"import {file} --model a --set user-8 --classes SELL,HOLD,BUY {SMALL} --shadow"
+    ended = desk(*words.split())
+    assert ended.code == 0, ended.err
+    assert "recognised as an ONNX graph of logits (opset ai.onnx 17); largest difference" in ended.err
+    (shadow,) = desk.with_log(current).model("a").shadows
+    assert ArtifactStore(tmp_path / "var" / "artifacts").load(shadow).manifest.family == "onnx"
+    file.write_bytes(perceptron(8, rows=16).SerializeToString())
+    refused = desk(*words.split())
+    assert refused.code == 2
+    assert "it computes a fixed number of rows at once; export it with a batch of 1" in " ".join(refused.err.split())
