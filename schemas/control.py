@@ -286,11 +286,13 @@ class Resume(Struct, frozen=True, tag="resume"):
     """End a halt."""
 
 
-class Retire(Struct, frozen=True, tag="retire"):
-    """Take an artifact out of service for good. It must be neither a champion nor in shadow."""
+class Retire(Struct, frozen=True, omit_defaults=True, tag="retire"):
+    """Take an artifact out of service for good, out of shadow too. It must not be a champion. ``verdict``: the event id
+    of the gate verdict that is the reason; earlier releases left it out."""
 
     model: Name
     artifact: DigestHex
+    verdict: EventHex | None = None
 
 
 class SetApprovalRule(Struct, frozen=True, tag="set_approval_rule"):

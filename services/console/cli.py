@@ -41,7 +41,7 @@ MODULES: Final = {
     "refuse": "control.approval",
     "confirm": "control.membership",
     "rollback": "control.membership",
-    "retire": "control.membership",
+    "retire": "control.retiring",
     "halt": "control.policy",
     "resume": "control.policy",
     "weights": "control.policy",

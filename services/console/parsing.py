@@ -57,7 +57,7 @@ def numbers(words: Sequence[str]) -> dict[str, int | float]:
     ``click.BadParameter``."""
     expected = "NAME=NUMBER, such as epochs=3"
     try:
-        return {name: _number(value) for name, value in pairs(words, expected).items()}
+        return {name: number_of(value) for name, value in pairs(words, expected).items()}
     except ValueError:
         raise click.BadParameter(f"{' '.join(words)!r}; expected {expected}") from None
 
@@ -70,10 +70,11 @@ def parameters(context: click.Context, option: click.Parameter, given: Sequence[
 def varied(context: click.Context, option: click.Parameter, given: Sequence[str]) -> dict[str, list[int | float]]:
     """Return the lists of NAME=NUMBER,NUMBER words by name: the callback of an option."""
     try:
-        return {name: [_number(value) for value in values.split(",")] for name, values in pairs(given).items()}
+        return {name: [number_of(value) for value in values.split(",")] for name, values in pairs(given).items()}
     except ValueError:
         raise click.BadParameter(f"{' '.join(given)!r}; expected NAME=NUMBER,NUMBER, such as eta=0.03,0.05") from None
 
 
-def _number(text: str) -> int | float:
+def number_of(text: str) -> int | float:
+    """Return a number: an integer if it is written without a point. Raises ``ValueError``."""
     return int(text) if text.lstrip("-").isdigit() else float(text)

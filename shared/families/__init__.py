@@ -5,6 +5,8 @@ Each family is one module or package. ``prior`` and ``logistic`` are the baselin
 of networks that were trained elsewhere.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 from shared.families.base import (
@@ -20,6 +22,7 @@ from shared.families.base import (
     complete,
 )
 from shared.families.imported import IMPORTED
+from shared.families.imported.onnx import ONNX
 from shared.families.lightgbm import LightGBM
 from shared.families.logistic import Logistic
 from shared.families.nhits import NHiTS
@@ -68,8 +71,10 @@ def _fault(name: str, loaded: Any) -> str | None:
     return None if loaded.name == name else f"that family is named {loaded.name!r}; the two names must be the same"
 
 
+SERVED_ONLY: Final[Mapping[str, Family]] = MappingProxyType({**IMPORTED, ONNX.name: ONNX})
+"""The families of models that were trained elsewhere."""
 FAMILIES: Final[Plugins[Family]] = Plugins(
-    "conclave.families", {family.name: family for family in _ALL}, _fault, reserved=IMPORTED
+    "conclave.families", {family.name: family for family in _ALL}, _fault, reserved=SERVED_ONLY
 )
 """The families that are trained here: those of this release, and those that other distributions add."""
 
@@ -77,8 +82,8 @@ FAMILIES: Final[Plugins[Family]] = Plugins(
 def family_named(name: str) -> Family:
     """Return a family by name, one that is trained here or one that is imported. Raises ``UnknownFamilyError``, and
     ``PluginError`` where another distribution adds the family and it cannot be used."""
-    if name in IMPORTED:
-        return IMPORTED[name]
+    if name in SERVED_ONLY:
+        return SERVED_ONLY[name]
     if name not in FAMILIES:
         raise UnknownFamilyError(f"no model family {name!r}; there are: {', '.join(FAMILIES)}")
     return FAMILIES[name]

@@ -1,4 +1,4 @@
-"""The process that reads a state dict before any other does, and answers why it is refused.
+"""The process that reads a state dict or an ONNX graph before any other does, and answers why it is refused.
 
     python -m shared.importing.child <memory in MiB> <seconds> <pid of the parent> <name of the file>    < content
 
@@ -12,15 +12,18 @@ from shared.confined import enter
 
 
 def main() -> None:
-    """Read the state dict on standard input, and answer."""
+    """Read the state dict or graph on standard input, and answer."""
     answer, (name,) = enter()
     from shared.families import WeightsError  # noqa: PLC0415  # after the limits are set
+    from shared.families.libraries import LibraryMissingError  # noqa: PLC0415  # the same
+    from shared.importing.onnx import try_out  # noqa: PLC0415  # the same
     from shared.importing.reading import SourceFileError, tensors_in  # noqa: PLC0415  # the same
 
     reason = ""
     try:
-        tensors_in(sys.stdin.buffer.read(), Path(name))
-    except (SourceFileError, WeightsError) as error:
+        read = try_out if Path(name).suffix == ".onnx" else tensors_in
+        read(sys.stdin.buffer.read(), Path(name))
+    except (SourceFileError, WeightsError, LibraryMissingError) as error:
         reason = str(error)
     except MemoryError:
         reason = f"{name}: it needs more memory than a child process that reads it has"

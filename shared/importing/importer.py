@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -11,8 +11,9 @@ from shared.bars import Bars
 from shared.families import complete
 from shared.families.base import Params
 from shared.families.imported import IMPORTED
+from shared.families.imported.onnx import ONNX
 from shared.features import BRIDGE, FeatureSet
-from shared.importing import comparing, layouts, reading
+from shared.importing import comparing, layouts, onnx, reading
 from shared.training.fitting import Given, Trained, train
 
 PROBES: Final = 64
@@ -34,7 +35,7 @@ def import_weights(
     hold: float,
     bridge: int = BRIDGE,
 ) -> Trained:
-    """Return an artifact with the state dict in ``weights``.
+    """Return an artifact with the state dict, or the ONNX graph (``.onnx``), in ``weights``.
 
     It is calibrated and measured on ``bars``; prior and centre are computed from them too. ``horizon`` (bars) and
     ``hold``, the share of bars whose label is HOLD, describe the label as in ``shared.training.train``. A network with
@@ -42,16 +43,14 @@ def import_weights(
     Raises ``SourceFileError``, ``LayoutError``, ``WeightsError``, ``DiffersError``, and what ``shared.training.train``
     raises.
     """
-    state = reading.state_dict(weights)
-    network = layouts.recognise(state, len(feature_set.names), params, classes)
-    family = IMPORTED[network.family]
-    settings = complete(family, {**network.params, **({"hold": hold} if network.params["sigmoid"] else {})})
-    model = family.network(network.weights, len(feature_set.names), settings)
-    probes = np.random.default_rng(0).standard_normal((PROBES, family.window(settings), len(feature_set.names)))
-    off = comparing.compare(network.family, network.weights, settings, model.logits(probes), probes)
+    if weights.suffix == ".onnx":
+        graph = onnx.read_graph(reading.opened_first(weights), weights, len(feature_set.names), params, classes)
+        family, settings, model, layout, off = ONNX.name, graph.params, graph.model, graph.layout, graph.off
+    else:
+        family, settings, model, layout, off = _network(weights, len(feature_set.names), params, classes, hold)
     return train(
         bars,
-        network.family,
+        family,
         feature_set,
         source=source,
         bridge=bridge,
@@ -61,11 +60,22 @@ def import_weights(
         given=Given(
             model,
             _scaler(scaler, feature_set.names, unpickle=unpickle),
-            ImportedFrom(
-                weights.name, digest_of(weights.read_bytes()), network.layout, scaler.name if scaler else "", off
-            ),
+            ImportedFrom(weights.name, digest_of(weights.read_bytes()), layout, scaler.name if scaler else "", off),
         ),
     )
+
+
+def _network(
+    weights: Path, features: int, params: Params, classes: tuple[str, ...], hold: float
+) -> tuple[str, dict[str, int | float], Any, str, float]:
+    """Return the family, parameters, model and layout of a state dict, and its difference from the reference."""
+    network = layouts.recognise(reading.state_dict(weights), features, params, classes)
+    family = IMPORTED[network.family]
+    settings = complete(family, {**network.params, **({"hold": hold} if network.params["sigmoid"] else {})})
+    model = family.network(network.weights, features, settings)
+    probes = np.random.default_rng(0).standard_normal((PROBES, family.window(settings), features))
+    off = comparing.compare(network.family, network.weights, settings, model.logits(probes), probes)
+    return network.family, settings, model, network.layout, off
 
 
 def _scaler(path: Path | None, names: Sequence[str], *, unpickle: bool) -> Scaler:

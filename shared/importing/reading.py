@@ -43,8 +43,13 @@ class ScalerFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def state_dict(path: Path) -> dict[str, NDArray[Any]]:
-    """Return the tensors of a state dict, in its order. A child process reads it first, so that a file which crashes
-    the library, or takes all memory, is refused. Raises ``SourceFileError``, ``WeightsError``."""
+    """Return the tensors of a state dict, in its order. Raises ``SourceFileError``, ``WeightsError``."""
+    return tensors_in(opened_first(path), path)
+
+
+def opened_first(path: Path) -> bytes:
+    """Return the content of a file after a child process has read it, so that one which crashes its library, or takes
+    all memory, is refused. Raises ``SourceFileError``."""
     data = _bytes(path)
     try:
         reason = confined(
@@ -54,7 +59,7 @@ def state_dict(path: Path) -> dict[str, NDArray[Any]]:
         raise SourceFileError(f"{path}: {error}") from None
     if reason:
         raise SourceFileError(reason)
-    return tensors_in(data, path)
+    return data
 
 
 def tensors_in(data: bytes, path: Path) -> dict[str, NDArray[Any]]:

@@ -10,7 +10,7 @@ shown with the number of trials.
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import product
 from typing import Any, Final, Literal, NamedTuple
 
@@ -83,15 +83,30 @@ def run(
 ) -> Iterator[Trial]:
     """Run every recipe on every fold and yield the trials as they end. Deterministic except for their order. Raises
     ``SplitError`` and ``LibraryMissingError``."""
+    with parallel(how):
+        yield from run_numbered(series, feature_set, dict(enumerate(recipes)), folds)
+
+
+@contextmanager
+def parallel(how: Backend) -> Iterator[None]:
+    """Have ``run_numbered`` use a backend inside the block. Raises ``LibraryMissingError``."""
     joblib = library("joblib")
-    work = [(number, fold) for number in range(len(recipes)) for fold in range(folds)]
     with _connected(how), joblib.parallel_config(backend=how.name, n_jobs=how.jobs, **_inner(how)):
-        with without_ctrl_c():  # the processes start here
-            made = joblib.Parallel(return_as="generator_unordered")(
-                joblib.delayed(trial)(series, feature_set, recipes[number], number, fold, folds)
-                for number, fold in work
-            )
-        yield from made
+        yield
+
+
+def run_numbered(
+    series: Mapping[str, SymbolSeries], feature_set: FeatureSet, recipes: Mapping[int, Recipe], folds: int
+) -> Iterator[Trial]:
+    """Run recipes, by their number, on every fold, as ``run`` does, on the backend of the ``parallel`` block."""
+    joblib = library("joblib")
+    with without_ctrl_c():  # the processes start here
+        made = joblib.Parallel(return_as="generator_unordered")(
+            joblib.delayed(trial)(series, feature_set, recipe, number, fold, folds)
+            for number, recipe in recipes.items()
+            for fold in range(folds)
+        )
+    yield from made
 
 
 def trial(

@@ -117,6 +117,11 @@ async def _carried_out(
         await submit(writer, build, options, settings, record)
 
 
+def always(command: Command) -> Build:
+    """Return the ``Build`` of a command that does not depend on the configuration."""
+    return lambda _: command
+
+
 def signer_of(key: Path | None) -> Signer | None:
     """Return the private key of ``--key``. The name of its file without the suffix is the id of the key."""
     return None if key is None else load_private(key)

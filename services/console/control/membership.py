@@ -8,7 +8,6 @@ import click
 from schemas.control import (
     Found,
     Promote,
-    Retire,
     Rollback,
     SetVotingPolicy,
     StartShadow,
@@ -183,13 +182,3 @@ async def start(context: click.Context, /, model: str, artifact: str, **options:
 async def stop(context: click.Context, /, model: str, artifact: str, **options: Any) -> None:
     """Take an artifact out of shadow. It stays registered."""
     await carry_out(context, lambda state: StopShadow(model, artifact_of(state, model, artifact)), options)
-
-
-@click.command()
-@of_an_artifact
-@changing
-@click.pass_context
-@asynchronous
-async def retire(context: click.Context, /, model: str, artifact: str, **options: Any) -> None:
-    """Take an artifact out of service permanently."""
-    await carry_out(context, lambda state: Retire(model, artifact_of(state, model, artifact)), options)

@@ -124,7 +124,7 @@ async def train_files(
     with ended_by_interrupt("nothing is stored"):
         bars = bars_of(Part(source, 0, rows))
         chosen = FEATURE_SETS[set_for(family, set_name, settings)]
-        trained = _train(bars, family, chosen, settings, source=name, imbalance=imbalance, **how)
+        trained = train_shown(bars, family, chosen, settings, source=name, imbalance=imbalance, **how)
     await finish(settings, model, trained, then, weight, options)
 
 
@@ -160,7 +160,10 @@ def _refuse_several_intervals(series: Iterable[Series]) -> None:
         )
 
 
-def _train(bars: Mapping[str, Bars], family: str, feature_set: FeatureSet, settings: Settings, **how: Any) -> Trained:
+def train_shown(
+    bars: Mapping[str, Bars], family: str, feature_set: FeatureSet, settings: Settings, **how: Any
+) -> Trained:
+    """Train as ``shared.training.fitting.train`` does, and show the epochs. Raises what that raises."""
     count = sum(len(columns.open_time) for columns in bars.values())
     words = f"training {family} on {count:,} bars of {len(bars)} symbols"
     with progress(words, "epochs") as display:

@@ -74,11 +74,11 @@ async def import_(
     then: str | None,
     **options: Any,
 ) -> None:
-    """Import a state dict from a torch file (no code in it is run) or a safetensors file.
+    """Import a state dict from a torch file (no code in it is run) or a safetensors file, or an ONNX graph.
 
-    The network is recognised by the names and shapes of its tensors; what they do not show must be given with
-    --param. The import is compared with the layers of torch, calibrated and scored on the bars, and must pass every
-    check that a model trained here must pass."""
+    The network is recognised by the names and shapes of its tensors, or by the graph; what they do not show must be
+    given with --param. The import is compared with the layers of torch, or with ONNX's reference, calibrated and
+    scored on the bars, and must pass every check that a model trained here must pass."""
     settings = settings_of(context)
     if then is not None:
         await require_possible(settings, model, then)

@@ -8,14 +8,15 @@ import pytest
 
 from bench.recorded import record, verdict
 from schemas.common import ACTIONS
-from schemas.control import Found, Promote, RegisterArtifact, StartShadow, StopShadow
+from schemas.control import Found, Promote, RegisterArtifact, Retire, StartShadow, StopShadow
 from schemas.gates import ContributionsMeasured, EvidenceRestarted, GateVerdict, VerdictReached, Worth
 from services.console.evidence import gates as console_gates
 from services.console.evidence.gates import code_of, followed_statuses
 from services.console.evidence.questions import what_would_change, what_would_change_overall
-from shared.control.issuing import issue
+from shared.control.issuing import current, history, issue
 from shared.gates.policies import digest_of
 from shared.log.memory import MemoryLog
+from tests.services.console.conftest import register
 
 A1, A2 = "a1" * 32, "a2" * 32
 THIRD = (-1.1, -1.1, -1.1)
@@ -107,6 +108,35 @@ def test_the_json_has_the_whole_verdict(shadowed: Any) -> None:
     (told,) = json.loads(shadowed("gates", "-o", "json").out)
     assert (told["verdict"], told["overall"], told["policy"]) == (name, "passed", "default")
     assert told["gates"][1]["low"] == 0.01
+
+
+def test_shadows_that_the_gates_failed_are_retired_with_their_verdicts(shadowed: Any) -> None:
+    other = "a3" * 32
+    shadowed.issue(register("a", other), StartShadow("a", other))
+    write(shadowed, judged("failed", artifact=other), judged("inconclusive"))
+    _, failed = write(shadowed, judged("passed", artifact=other), judged("failed"))
+    ended = shadowed("retire", "a", "--failed", "--reason", "the sweep is over", "-o", "json")
+    assert ended.code == 0, ended.err
+    (done,) = json.loads(ended.out)
+    assert done["command"] == "retire"
+    state = shadowed.with_log(current)
+    assert set(state.retired) == {A2}
+    assert state.model("a").shadows == (other,)
+    newest = shadowed.with_log(history)[-1]
+    assert newest.command == Retire("a", A2, failed)
+    assert newest.reason == "the sweep is over"
+    assert "nothing to retire" in shadowed("retire", "a", "--failed", "--reason", "again").out
+
+
+def test_a_retirement_of_one_artifact_names_its_verdict_if_there_is_one(shadowed: Any) -> None:
+    (name,) = write(shadowed, judged("inconclusive"))
+    assert shadowed("retire", "a", A2[:6], "--reason", "too slow").code == 0
+    assert shadowed.with_log(history)[-1].command == Retire("a", A2, name)
+
+
+@pytest.mark.parametrize("words", [("--failed", A2), (), ("--failed", "--expect", "3")])
+def test_a_retirement_is_of_one_artifact_or_of_all_that_failed(shadowed: Any, words: tuple[str, ...]) -> None:
+    assert shadowed("retire", "a", *words, "--reason", "x").code == 2
 
 
 def test_one_failed_candidate_is_enough_to_fail() -> None:

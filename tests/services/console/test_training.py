@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -6,8 +7,10 @@ from typing import Any, Final
 
 import pytest
 
+from bench.graphs import perceptron
 from schemas.control import Found
 from shared.artifacts import ArtifactStore
+from shared.control.issuing import current
 from shared.distribution import install_command
 
 WHY = ("--reason", "a test")
@@ -73,6 +76,46 @@ def test_a_sweep_from_the_command_line(desk: Any) -> None:
     said = json.loads(ended.out)
     assert said["trials"] == 4
     assert len(said["ranked"]) == 2
+
+
+SEARCH = "train sweep --family xgboost --synthetic sequence --count 1500 --symbols 2 --set user-8 --horizon 3 --jobs 1"
+RANGES = "--param rounds=20 --range max_depth=1..4 --range eta=0.05..0.5:log --trials 4 --folds 2"
+
+
+def test_a_search_proposes_recipes_and_its_best_become_challengers(desk: Any, tmp_path: Path) -> None:
+    desk.issue(Found(1, "log-of-a-test"))
+    keep = ("--keep", "2", "--model", "a", "--reason", "wider trees")
+    ended = desk(*SEARCH.split(), *RANGES.split(), *keep, "-o", "json")
+    assert ended.code == 0, ended.err
+    said = json.loads(ended.out)
+    assert said["trials"] == 8
+    best = [recipe["params"] for recipe, *_ in said["ranked"][:2]]
+    assert [one["params"] for one in said["challengers"]] == best
+    digests = [one["artifact"] for one in said["challengers"]]
+    manifests = [ArtifactStore(tmp_path / "var" / "artifacts").load(digest).manifest for digest in digests]
+    assert [manifest.params for manifest in manifests] == best
+    state = desk.with_log(current)
+    assert list(state.model("a").shadows) == digests
+    history = desk("history", "-o", "json").out
+    assert re.search(r"wider trees; 1 of 4 recipes on 2 folds, held-out gain [+-][0-9.]+ mnat", history)
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        ("--range eta=0.1", "expected NAME=LOW..HIGH"),
+        ("--range eta=0.1..0.3:exp", "expected NAME=LOW..HIGH"),
+        ("--range eta=0.3..0.1", "expected LOW..HIGH with LOW below HIGH"),
+        ("--range depth=1..3", "no parameter depth"),
+        ("--range eta=0.1..0.3 --seeds 1,2", "--range searches with one seed"),
+        ("--keep 2", "--keep needs --model"),
+        ("--keep 2 --model a", "--keep needs --reason"),
+    ],
+)
+def test_a_search_that_cannot_be_is_refused_before_any_work(desk: Any, words: str, reason: str) -> None:
+    ended = desk(*SEARCH.split(), *words.split())
+    assert ended.code == 2
+    assert reason in ended.err
 
 
 def test_what_training_gives_is_one_json_object_with_the_commands_that_followed(desk: Any, tmp_path: Path) -> None:
@@ -173,3 +216,19 @@ def test_an_error_that_a_library_makes_of_ctrl_c_ends_as_ctrl_c_does(tmp_path: P
         [sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, timeout=150, check=False
     )
     assert (done.returncode, done.stderr.splitlines()[-1:]) == (130, ["interrupted: nothing is stored"]), done.stderr
+
+
+def test_an_onnx_graph_is_imported_and_put_in_shadow(desk: Any, tmp_path: Path) -> None:
+    desk.issue(Found(1, "log-of-a-test"))
+    file = tmp_path / "theirs.onnx"
+    file.write_bytes(perceptron(8, 4, scale=0.5).SerializeToString())
+    words = f"import {file} --model a --set user-8 --classes SELL,HOLD,BUY {SMALL} --shadow"
+    ended = desk(*words.split())
+    assert ended.code == 0, ended.err
+    assert "recognised as an ONNX graph of logits (opset ai.onnx 17); largest difference" in ended.err
+    (shadow,) = desk.with_log(current).model("a").shadows
+    assert ArtifactStore(tmp_path / "var" / "artifacts").load(shadow).manifest.family == "onnx"
+    file.write_bytes(perceptron(8, rows=16).SerializeToString())
+    refused = desk(*words.split())
+    assert refused.code == 2
+    assert "it computes a fixed number of rows at once; export it with a batch of 1" in " ".join(refused.err.split())

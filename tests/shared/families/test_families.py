@@ -8,6 +8,7 @@ from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
+from bench.graphs import perceptron
 from shared.families import (
     FAMILIES,
     Epoch,
@@ -20,6 +21,7 @@ from shared.families import (
     complete,
     family_named,
 )
+from shared.families.imported.onnx import ONNX
 from shared.families.logistic import RIDGES
 from shared.families.losses import mean_log_loss
 from shared.labels.batch import classes
@@ -30,20 +32,21 @@ SHORT: dict[str, dict[str, int | float]] = {
     "lightgbm": {"rounds": 30},
     "patchtst": {"window": 8, "patch": 4, "stride": 4, "epochs": 6, "batch": 64, "rate": 0.01},
     "nhits": {"window": 8, "epochs": 6, "batch": 64, "hidden": 16, "rate": 0.01},
+    "onnx": {"window": 4},
 }
 
 
 def sample(name: str, seed: int, rows: int = 1500) -> Sample:
     """Standard normal features; of the newest vector the first two carry the class, the rest nothing."""
     rng = np.random.default_rng(seed)
-    window = FAMILIES[name].window(params_of(name))
+    window = family_named(name).window(params_of(name))
     x = rng.standard_normal((rows, window, FEATURES)).astype(np.float32)
     z = x[:, -1, 0] + 0.5 * x[:, -1, 1] + rng.standard_normal(rows)
     return Sample(x, classes(z, 0.8), np.ones(rows))
 
 
 def params_of(name: str) -> dict[str, int | float]:
-    return complete(FAMILIES[name], SHORT.get(name, {}))
+    return complete(family_named(name), SHORT.get(name, {}))
 
 
 def fitted(name: str, watch: Watch | None = None) -> Fitted:
@@ -51,6 +54,9 @@ def fitted(name: str, watch: Watch | None = None) -> Fitted:
 
 
 MODELS = {name: fitted(name).model for name in FAMILIES}
+MODELS["onnx"] = ONNX.load({"model.onnx": perceptron(FEATURES, 4).SerializeToString()}, FEATURES, params_of("onnx"))
+SERVED = (*FAMILIES, "onnx")
+"""Families that are trained here, and one whose models come from elsewhere."""
 
 
 @pytest.fixture(params=FAMILIES)
@@ -58,24 +64,29 @@ def family(request: pytest.FixtureRequest) -> Family:
     return FAMILIES[request.param]
 
 
-def test_a_saved_model_answers_with_the_same_bits(family: Family) -> None:
-    model, asked = MODELS[family.name], ASKED[family.name]
-    again = family.load(family.save(model), FEATURES, params_of(family.name))
+@pytest.fixture(params=SERVED)
+def served(request: pytest.FixtureRequest) -> Family:
+    return family_named(request.param)
+
+
+def test_a_saved_model_answers_with_the_same_bits(served: Family) -> None:
+    model, asked = MODELS[served.name], ASKED[served.name]
+    again = served.load(served.save(model), FEATURES, params_of(served.name))
     assert again.logits(asked).tobytes() == model.logits(asked).tobytes()
-    assert family.save(again) == family.save(model)
+    assert served.save(again) == served.save(model)
 
 
 def test_the_same_seed_gives_the_same_files(family: Family) -> None:
     assert family.save(fitted(family.name).model) == family.save(MODELS[family.name])
 
 
-ASKED = {name: sample(name, 3, 160).x for name in FAMILIES}
+ASKED = {name: sample(name, 3, 160).x for name in SERVED}
 WHOLE = {name: model.logits(ASKED[name]) for name, model in MODELS.items()}
 
 
 @given(rows=st.integers(1, 40), start=st.integers(0, 120))
 @settings(max_examples=30, deadline=None)
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", SERVED)
 def test_the_bits_of_a_row_do_not_depend_on_its_neighbours(name: str, rows: int, start: int) -> None:
     part = MODELS[name].logits(ASKED[name][start : start + rows])
     assert part.tobytes() == WHOLE[name][start : start + rows].tobytes()
@@ -104,8 +115,8 @@ def test_a_watch_that_raises_ends_the_fit(family: Family) -> None:
             fitted(family.name, stop)
 
 
-def test_answers_are_finite_and_three_wide(family: Family) -> None:
-    answers = MODELS[family.name].logits(sample(family.name, 4).x * 1e6)
+def test_answers_are_finite_and_three_wide(served: Family) -> None:
+    answers = MODELS[served.name].logits(sample(served.name, 4).x * 1e6)
     assert answers.shape == (1500, 3)
     assert answers.dtype == np.float64
     assert np.isfinite(answers).all()
@@ -118,23 +129,23 @@ def test_a_family_learns_what_is_there_to_learn(family: Family) -> None:
     assert hits == pytest.approx(majority) if family.constant else hits > majority + 0.08
 
 
-def test_weights_of_another_family_are_refused(family: Family) -> None:
+def test_weights_of_another_family_are_refused(served: Family) -> None:
     for other in FAMILIES.values():
-        if other.name != family.name:
+        if other.name != served.name:
             with pytest.raises(WeightsError, match=r"expects the weight file|not a|Object|missing|JSON|type"):
-                family.load(other.save(MODELS[other.name]), FEATURES, params_of(family.name))
+                served.load(other.save(MODELS[other.name]), FEATURES, params_of(served.name))
 
 
-def test_a_second_weight_file_is_refused(family: Family) -> None:
-    files = family.save(MODELS[family.name])
+def test_a_second_weight_file_is_refused(served: Family) -> None:
+    files = served.save(MODELS[served.name])
     with pytest.raises(WeightsError, match="expects the weight file"):
-        family.load({**files, "more.json": b"{}"}, FEATURES, params_of(family.name))
+        served.load({**files, "more.json": b"{}"}, FEATURES, params_of(served.name))
 
 
-def test_unreadable_weights_are_refused_with_the_name_of_the_file(family: Family) -> None:
-    (name,) = family.save(MODELS[family.name])
+def test_unreadable_weights_are_refused_with_the_name_of_the_file(served: Family) -> None:
+    (name,) = served.save(MODELS[served.name])
     with pytest.raises(WeightsError, match=name.replace(".", r"\.")):
-        family.load({name: b"not a model"}, FEATURES, params_of(family.name))
+        served.load({name: b"not a model"}, FEATURES, params_of(served.name))
 
 
 @pytest.mark.parametrize("name", ["logistic", "xgboost", "lightgbm"])
@@ -150,9 +161,9 @@ def test_a_window_of_two_vectors_is_not_cut_to_one(name: str) -> None:
         MODELS[name].logits(np.zeros((3, 2, FEATURES), np.float32))
 
 
-def test_libraries_are_named_with_versions(family: Family) -> None:
-    assert all(version[0].isdigit() for version in family.libraries().values())
-    assert "numpy" in family.libraries()
+def test_libraries_are_named_with_versions(served: Family) -> None:
+    assert all(version[0].isdigit() for version in served.libraries().values())
+    assert "numpy" in served.libraries()
 
 
 def test_the_prior_answers_with_the_class_frequencies() -> None:
@@ -211,9 +222,9 @@ def test_trees_predict_as_their_own_python_layers_do() -> None:
     assert MODELS["lightgbm"].logits(ASKED["xgboost"]) == pytest.approx(scores)
 
 
-def test_an_unknown_parameter_is_refused_by_name(family: Family) -> None:
+def test_an_unknown_parameter_is_refused_by_name(served: Family) -> None:
     with pytest.raises(ValueError, match="no parameter max_dept;"):
-        complete(family, {"max_dept": 3})
+        complete(served, {"max_dept": 3})
 
 
 def test_an_unknown_family_is_refused_by_name() -> None:
