@@ -60,7 +60,7 @@ def set_execution_policy(state: State, command: SetExecutionPolicy) -> State | R
     if command.venue in WITHOUT_ORDERS:
         return Rejected(f"no orders can be sent to {command.venue}: {WITHOUT_ORDERS[command.venue]}")
     if command.venue not in VENUES + EXCHANGES:
-        return Rejected(f"no venue {command.venue!r}; there are: {', '.join(VENUES + EXCHANGES)}")
+        return Rejected(f"no venue {command.venue!r}; there are: {', '.join(VENUES)}")
     if command.notional > command.symbol_cap:
         return Rejected(
             f"an intent of {command.notional:g} exceeds the cap of a symbol, {command.symbol_cap:g}: nothing would be "

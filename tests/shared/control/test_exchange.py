@@ -45,7 +45,7 @@ def test_each_exchange_that_is_known_may_be_named(venue: str) -> None:
     assert state.execution.venue == venue
 
 
-@pytest.mark.parametrize(("venue", "why"), [("kraken", "no sandbox"), ("binanceusdm", "futures"), ("bitmex", "okx")])
+@pytest.mark.parametrize(("venue", "why"), [("kraken", "no sandbox"), ("binanceusdm", "futures"), ("bitmex", "paper")])
 def test_an_exchange_whose_orders_are_not_known_is_refused_with_its_reason(venue: str, why: str) -> None:
     refused = decide(after(Found(1, "1932abcd"), KEY), SetExecutionPolicy(venue=venue))
     assert refused is not None
