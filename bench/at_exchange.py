@@ -15,6 +15,7 @@ from urllib.request import urlopen
 
 import anyio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from msgspec import structs
 from rich.progress import track
 
 from bench.harness import Figure
@@ -28,7 +29,7 @@ from shared.log.redis import RedisLog
 from shared.server.embedded import EmbeddedServer
 from tests.exchange.executing import now_ms
 from tests.exchange.killing import POLICY, STEPS, disturb, finish, market
-from tests.exchange.trading import SANDBOX
+from tests.exchange.trading import SANDBOXES
 from tests.services.executor.killing import read_all, write
 
 WHY: Final[dict[str, Any]] = {"actor": "bench", "reason": "a bench"}
@@ -37,12 +38,12 @@ PIECE: Final = 6
 SIGNER: Final = Signer("bench", Ed25519PrivateKey.from_private_bytes(bytes(32)))
 
 
-def killed(kills: int, draw: random.Random, seed: int) -> dict[str, Figure]:
+def killed(venue: str, kills: int, draw: random.Random, seed: int) -> dict[str, Figure]:
     """Return what was lost, doubled or different after the kills, by comparison with a run without any."""
     first = (now_ms() // 1000 - kills * PIECE // 6 - 11) * 1000
     with tempfile.TemporaryDirectory(prefix="conclave-executor-") as folder:
         with server(Path(folder) / "kills") as url, exchange(seed) as address:
-            told = anyio.run(_found, url, kills, first)
+            told = anyio.run(_found, url, venue, kills, first)
             ends: Counter[str] = Counter()
             begun = time.monotonic()
             for number in track(range(kills), "kills"):
@@ -53,11 +54,12 @@ def killed(kills: int, draw: random.Random, seed: int) -> dict[str, Figure]:
             finish(url, address, draw)
             disturbed, state = anyio.run(_read, url), state_of(address)
         with server(Path(folder) / "calm") as url, exchange(0) as address:
-            anyio.run(_write, url, anyio.run(_found, url, kills, first)[: kills * PIECE])
+            anyio.run(_write, url, anyio.run(_found, url, venue, kills, first)[: kills * PIECE])
             finish(url, address, draw)
             calm, calm_state = anyio.run(_read, url), state_of(address)
     how = Counter(end.partition(" ")[0] for end in ends.elements())
-    return compared(disturbed, state, calm, calm_state) | {
+    accounts = state["balances"][SANDBOXES[venue]], calm_state["balances"][SANDBOXES[venue]]
+    return compared(disturbed, state, calm, accounts) | {
         "killed": Figure(how["killed"], "times"),
         "suspended_and_replaced": Figure(how["fenced"], "times"),
         "drained_first": Figure(how["drained"], "times"),
@@ -67,8 +69,8 @@ def killed(kills: int, draw: random.Random, seed: int) -> dict[str, Figure]:
     }
 
 
-def compared(events: list[Any], state: Any, calm: list[Any], calm_state: Any) -> dict[str, Figure]:
-    """Compare two runs over the same intents."""
+def compared(events: list[Any], state: Any, calm: list[Any], accounts: tuple[Any, Any]) -> dict[str, Figure]:
+    """Compare two runs over the same intents. ``accounts``: what each holds at the end."""
     intents = {each[1] for each in events if each[0] == "intent"}
     written = [each for kind, each in events if kind == "event"]
     placed = Counter(each.order for each in written if isinstance(each, OrderPlaced))
@@ -80,7 +82,7 @@ def compared(events: list[Any], state: Any, calm: list[Any], calm_state: Any) ->
     apart = max(
         (abs(at_exchange.get(order, 0.0) - moved.get(order, 0.0)) for order in at_exchange | moved), default=0.0
     )
-    balances, others = state["balances"][SANDBOX], calm_state["balances"][SANDBOX]
+    balances, others = accounts
     own, theirs = _positions(written), _positions([each for kind, each in calm if kind == "event"])
     symbols = own.keys() | theirs.keys()
     return {
@@ -140,13 +142,13 @@ def state_of(address: str) -> Any:
         return json.load(answer)
 
 
-async def _found(url: str, kills: int, first: int) -> list[Encoded]:
+async def _found(url: str, venue: str, kills: int, first: int) -> list[Encoded]:
     """Found an installation, and return its market."""
     log = RedisLog(url)
     try:
         for command in (Found(1, "log-of-a-bench"), TrustKey("bench", SIGNER.public_key, "bench")):
             await ControlWriter(log).issue(command, **WHY)
-        await ControlWriter(log, SIGNER).issue(POLICY, **WHY)
+        await ControlWriter(log, SIGNER).issue(structs.replace(POLICY, venue=venue), **WHY)
         return market(1, await current(log), kills * PIECE // 6 + 10, first)
     finally:
         await log.close()

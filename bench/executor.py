@@ -7,10 +7,10 @@ At the end the events on ``orders`` and ``trades`` are compared, id by id, with 
 entries: nothing may be missing, doubled or different. Then a halt is issued in the midst of a backlog, ``HALTS`` times:
 orders for intents that are committed after the halt was accepted are counted.
 
-With ``VENUE=binance`` the executor trades at a local exchange, through ccxt, a fifth of whose answers get lost or come
-late. It is killed before an order is sent, while it is under way, after its answer, after its look-up, or at a commit;
-or suspended right before it sends an order, replaced, and continued. What is on the log is compared with what the
-exchange accepted, and with a run without kills and faults.
+With ``VENUE=binance`` (or ``bybit``, ``okx``) the executor trades at a local exchange, through ccxt, a fifth of whose
+answers get lost or come late. It is killed before an order is sent, while it is under way, after its answer, after its
+look-up, or at a commit; or suspended right before it sends an order, replaced, and continued. What is on the log is
+compared with what the exchange accepted, and with a run without kills and faults.
 
 ``KILLS=<number>`` and ``SEED=<number>`` choose how many and which.
 """
@@ -70,8 +70,8 @@ def run(quick: bool) -> dict[str, Figure]:
     """Return what was lost, doubled or different after the kills, and the orders after a halt."""
     kills, seed = int(os.environ.get("KILLS", QUICK_KILLS if quick else KILLS)), int(os.environ.get("SEED", "1"))
     draw = random.Random(seed)
-    if os.environ.get("VENUE", "paper") != "paper":
-        return killed(kills, draw, seed)
+    if (venue := os.environ.get("VENUE", "paper")) != "paper":
+        return killed(venue, kills, draw, seed)
     figures: dict[str, Figure] = {}
     with tempfile.TemporaryDirectory(prefix="conclave-executor-") as folder:
         with EmbeddedServer(Path(folder) / "kills", port=free_port(), die_with_parent=True) as server:

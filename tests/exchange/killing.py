@@ -31,6 +31,7 @@ from shared.runtime.process import owner
 from tests.exchange.executing import Quick, now_ms
 from tests.exchange.local import LocalExchange, Market
 from tests.exchange.trading import KEY, SECRET, Trading
+from tests.exchange.wording import PASSWORD
 from tests.services.executor.killing import FENCED, Doomed, Slow, drained
 from tests.services.executor.world import story
 
@@ -117,7 +118,7 @@ async def _trade(url: str, address: str, draw: random.Random, step: str, take_ov
     log = Doomed(url, draw, at_commit) if at_commit else Slow(url, draw.randint(1, 10))
 
     def opened(venue: str, now: Callable[[], int]) -> Account:
-        account = DoomedAccount(venue, Credentials(KEY, SECRET), now, local=address, timeout_s=1.0)
+        account = DoomedAccount(venue, Credentials(KEY, SECRET, PASSWORD), now, local=address, timeout_s=1.0)
         account.draw, account.step, account.left = draw, step, draw.randint(1, 2)
         return account
 
