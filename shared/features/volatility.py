@@ -12,8 +12,8 @@
   in earlier periods of P bars, over the mean of all bars of those periods. So it depends on the last bars only, as
   each feature does. A profile that expands over all of the past would depend on where the recording begins.
 
-The period is a number of bars: a day is 24 bars of an hour and 96 of 15 minutes, a week of hours 168. With bars of other
-lengths another feature of this kind is needed (``season``).
+The period is a number of bars: a day is 24 bars of an hour and 96 of 15 minutes, a week of hours 168. With bars of
+other lengths another feature of this kind is needed (``season``).
 """
 
 from typing import Final
