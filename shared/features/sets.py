@@ -93,9 +93,11 @@ SETS: Final[dict[str, FeatureSet]] = {
         feature_set("frames-43", *_CORE, *(feature.name for feature in TIMEFRAMES)),
         feature_set("flow-38", *_CORE, *(feature.name for feature in FLOW)),
         feature_set("window-flow-10", *_WINDOW, "taker_imbalance_1", "log_trades_4_64", "log_trade_size_4_64"),
+        feature_set("window-1h-10", *_WINDOW, *_HOUR),
     )
 }
 """All feature sets by name. The first is the default; it has stationary features only. ``window-...`` are for models
-whose input is a window of vectors; they omit features that such a model can compute from the window. ``season-...`` are
-for bars of one length each, since a day is another number of bars at another length. ``flow-...`` and
-``window-flow-...`` need bars with the number of trades, the quote volume and the taker volume."""
+whose input is a window of vectors; they omit features that such a model can compute from the window. ``season-...`` and
+``window-1h-...`` are for bars of one length each, since a day is another number of bars at another length. ``flow-...``
+and ``window-flow-...`` need bars with the number of trades, the quote volume and the taker volume. What each gained on
+real bars is in ``docs/explanation/features.md``."""

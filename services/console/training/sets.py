@@ -10,13 +10,16 @@ from shared.features.installed import FEATURE_SETS
 from shared.settings import Settings
 
 OF_WINDOWS: Final = "window-7"
-"""The set for families that read windows of vectors. On real bars networks gain more with it than with the default set,
-in a fifth of the time (docs/explanation/models.md)."""
+"""The set for families that read windows of vectors. On real bars its skill does not differ from that of the default
+set beyond the intervals, and it takes half of the time or less (docs/explanation/features.md)."""
+OF_HOURS: Final = "window-1h-10"
+"""The same with the seasons of bars of an hour, with which networks gain more on such bars. An installation that
+computes it has such bars."""
 SET: Final = click.option(
     "--set",
     "set_name",
     type=click.Choice(sorted(FEATURE_SETS)),
-    help=f"Feature set. Default: {OF_WINDOWS} for networks if `[features] sets` has it, else {DEFAULT}.",
+    help=f"Feature set. Default: for networks {OF_HOURS} or {OF_WINDOWS} if `[features] sets` has it, else {DEFAULT}.",
 )
 
 
@@ -27,4 +30,5 @@ def set_for(family: str, given: str | None, settings: Settings) -> str:
         return given
     kind = family_named(family)
     windows = kind.window(complete(kind, {})) > 1
-    return OF_WINDOWS if windows and OF_WINDOWS in settings.features.sets else DEFAULT
+    served = [name for name in (OF_HOURS, OF_WINDOWS) if windows and name in settings.features.sets]
+    return served[0] if served else DEFAULT

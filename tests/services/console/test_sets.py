@@ -6,6 +6,7 @@ from msgspec.structs import replace
 from services.console.training.sets import set_for
 from shared.settings import Settings
 
+HOURS = replace(Settings(), features=replace(Settings().features, sets=("window-7", "window-1h-10", "core-28")))
 BOTH = replace(Settings(), features=replace(Settings().features, sets=("core-28", "window-7")))
 
 
@@ -14,6 +15,8 @@ BOTH = replace(Settings(), features=replace(Settings().features, sets=("core-28"
     [
         ("nhits", BOTH, "window-7"),
         ("patchtst", BOTH, "window-7"),
+        ("nhits", HOURS, "window-1h-10"),
+        ("lightgbm", HOURS, "core-28"),
         ("lightgbm", BOTH, "core-28"),
         ("nhits", Settings(), "core-28"),
     ],

@@ -31,6 +31,7 @@ DIGESTS = {
     "frames-43": "1f662ee1714141c1b41fadf63c3019cfbf668f24f6db5a8e4e58a3a1d4de7869",
     "flow-38": "1e47c3ca8aa516825435aebb40f1c85d23013a7648ecb1313a298ff725220bab",
     "window-flow-10": "0345145158a4292d700d20c7e8a3d1ceab9ebc6bd3c3b4bf4ad7b32df3c02010",
+    "window-1h-10": "36b08434a2ebaf62b6838a4e564096a4e2c317e6f62f4caae5307ed0d8b3d965",
 }
 
 VECTORS = {
@@ -44,6 +45,7 @@ VECTORS = {
     "frames-43": "c40c655ba04360abbc7806c80038ab3fbf79bd6051370b7324992dfe4985c780",
     "flow-38": "be015e5ce742ec2d5c375437a8ff750b8a298752710d82a97418c0f99af4c766",
     "window-flow-10": "da6efa6df22a7b77ab745e904c49f71f93dbb473f76666decbb121379266526d",
+    "window-1h-10": "d6b89d4a390463dea7d9697ad356666862d9964dc68c29e3a80406aaaf4a5df2",
 }
 
 LOOKBACKS = {
@@ -57,6 +59,7 @@ LOOKBACKS = {
     "frames-43": 1920,
     "flow-38": 319,
     "window-flow-10": 258,
+    "window-1h-10": 1355,
 }
 
 GOLDEN = """
