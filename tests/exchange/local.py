@@ -117,7 +117,7 @@ class LocalExchange:
     nothing. ``frozen``: the stream repeats the bar of this number. ``again``: the stream shows older bars again.
     ``since_shift``: intervals by which the start of a page is off. ``hide_open``: pages end before the open bar.
     ``end_stamped``: times are ends of bars. ``clock_off``: how far its clock is ahead. ``lagging``: REST shows a bar so
-    late. ``trading``: its accounts, if it has any."""
+    late. ``unlisted``: it does not say which markets it has. ``trading``: its accounts, if it has any."""
 
     def __init__(self, markets: list[Market], now: Callable[[], int]) -> None:
         self.markets = {market.id: market for market in markets}
@@ -136,6 +136,7 @@ class LocalExchange:
         self.end_stamped = False
         self.clock_off = 0
         self.lagging = 0
+        self.unlisted = False
         self.trading: Trading | None = None
 
     def now(self) -> int:
@@ -168,6 +169,8 @@ class LocalExchange:
         self.requests.append((what, query))
         if what == "time":
             return web.json_response(dialect.answered(what, {"serverTime": self.now()}, original))
+        if what == "exchangeInfo" and self.unlisted:
+            return web.json_response({"code": -1, "msg": "not now"}, status=503)
         if what == "exchangeInfo":
             spot = not request.match_info["host"].startswith("fapi")
             listed = [market.listing(spot=spot) for market in self.markets.values() if market.status]

@@ -531,3 +531,30 @@ async def test_other_exchanges_are_read_in_their_own_words(exchange: str) -> Non
         for symbol in ("BTC/USDT", "ETH/USDT"):
             await whole(feed, first, (await feed.numbers(symbol))[-1], symbol)
         assert len(await feed.events(FeedInterrupted)) == 1, "the stream was read, and its end noticed"
+
+
+async def test_a_feed_that_is_killed_before_it_knows_the_markets_forgets_no_bar() -> None:
+    """It has written the clock of the exchange, and begins with no history: what it knew is on the log alone."""
+    async with installed("BTC", "ETH") as feed:
+        async with feed.running(killed=True):
+            await feed.subscribed(2)
+            first = begun(feed)
+            await feed.to(first + 1, symbol="BTC/USDT")
+            await feed.to(first + 2, symbol="ETH/USDT")
+        measured = len(await feed.events(ClockMeasured))
+        feed.exchange.unlisted = True
+
+        async def measured_again() -> bool:
+            return len(await feed.events(ClockMeasured)) > measured
+
+        async with feed.running(killed=True):
+            await feed.until(measured_again, step=200)
+        feed.exchange.unlisted = False
+        feed.clock.ms += 20 * MINUTE
+        async with feed.running():
+            await feed.subscribed(2, step=200)
+            last = begun(feed)
+            await feed.to(last, symbol="BTC/USDT")
+            await feed.to(last, symbol="ETH/USDT")
+            for symbol in ("BTC/USDT", "ETH/USDT"):
+                await whole(feed, first, last, symbol)

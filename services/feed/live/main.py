@@ -147,18 +147,18 @@ class Writer:
         self.live = Live(clocks={name: Clock() for name in plan.exchanges})
         self.known: dict[Series, list[BarClosed]] = {}
         self._others: list[list[BarClosed]] = []
+        """The newest bars of series that are not read, or not yet: a memo that left them out would forget them."""
         self._plan = plan
         self._sample = sample
         self._stop = stop
         partitions = len(loop.claims)
         self._backlog = Backlog(loop.log, window, partitions)
-        chosen = {(each.symbol, each.interval_ms) for each in plan.series}
         for claim in loop.claims:
             files.initial(claim.memo, core.SOURCE, TITLE, partitions)  # refuses a source that was left in its middle
             bars = msgspec.msgpack.decode(claim.memo, type=files.Memo).newest if claim.memo else ()
             for bar in bars:
                 self.known.setdefault((bar.symbol, bar.interval_ms), []).append(bar)
-            self._others.append([bar for bar in bars if (bar.symbol, bar.interval_ms) not in chosen])
+            self._others.append(list(bars))
 
     def begin(self, exchange: str, history: int, at: int) -> None:
         """Add the series of an exchange whose time is ``at`` to the state."""
@@ -166,6 +166,8 @@ class Writer:
             if series.exchange == exchange and series not in self.live.series:
                 known = self.known.get((series.symbol, series.interval_ms), [])
                 self.live.series[series] = core.begin(series, self._plan.rules[exchange], known, history, at)
+        begun = {(each.symbol, each.interval_ms) for each in self.live.series}
+        self._others = [[bar for bar in bars if (bar.symbol, bar.interval_ms) not in begun] for bars in self._others]
 
     def newest(self) -> dict[Series, int]:
         """Return the open time of the newest bar of each series."""
