@@ -21,6 +21,7 @@ from shared.runtime.process import reached_log, stop_on_signal
 from shared.settings import Settings, SettingsError, address_of
 from shared.telemetry import logs
 
+REFUSED: Final = {"unknown": "unknown name", "password": "wrong password", "limit": "too many attempts"}
 ROLE: Final = click.option(
     "--role", type=click.Choice(ROLES), required=True, help="Look; also issue commands; also approve proposals."
 )
@@ -162,7 +163,7 @@ def _what(event: Any) -> str:
         case SignedIn(role=role, by=by):
             return f"signed in as {role}, by {by}"
         case SignInRefused(reason=reason):
-            return "refused: unknown name" if reason == "unknown" else "refused: wrong password"
+            return f"refused: {REFUSED[reason]}"
         case _:
             return "signed out"
 
