@@ -24,10 +24,11 @@ class SignedIn(Struct, frozen=True, tag="access.granted"):
 
 
 class SignInRefused(Struct, frozen=True, tag="access.refused"):
-    """A sign-in was refused. ``person`` is the name as it was given, shortened; it may be of no person."""
+    """A sign-in was refused. ``person`` is the name as it was given, shortened; it may be of no person. ``limit``:
+    there were too many attempts from this address; at most one event a minute, and the name was not read."""
 
     person: Person
-    reason: Literal["unknown", "password"]
+    reason: Literal["unknown", "password", "limit"]
     address: Address
     at: Milliseconds
 

@@ -6,9 +6,12 @@ its SHA-256 is kept. Without the file there is no sign-in: all who reach the pag
 and the pages change nothing.
 """
 
+import fcntl
 import os
 import re
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -95,27 +98,37 @@ class PeopleFile:
 
     def add(self, person: Person) -> None:
         """Add a person, or replace the one of this name."""
-        people = self.people()
-        kept = [each for each in people.persons if each.name != person.name]
-        self._write(structs.replace(people, persons=(*kept, person)))
+        with self._locked() as people:
+            kept = [each for each in people.persons if each.name != person.name]
+            self._write(structs.replace(people, persons=(*kept, person)))
 
     def add_token(self, name: str, role: Role) -> str:
         """Make a token and return it; the file has only its digest. It replaces the one of this name."""
-        people, token = self.people(), TOKEN + secrets.token_urlsafe(32)
-        kept = [each for each in people.tokens if each.name != name]
-        self._write(structs.replace(people, tokens=(*kept, Token(name, role, sha256(token.encode()).hexdigest()))))
+        token = TOKEN + secrets.token_urlsafe(32)
+        made = Token(name, role, sha256(token.encode()).hexdigest())
+        with self._locked() as people:
+            kept = [each for each in people.tokens if each.name != name]
+            self._write(structs.replace(people, tokens=(*kept, made)))
         return token
 
     def remove(self, name: str) -> bool:
         """Remove the person and the token of a name; return whether there was one. Their sessions end."""
-        people = self.people()
-        left = People(
-            tuple(each for each in people.persons if each.name != name),
-            tuple(each for each in people.tokens if each.name != name),
-        )
-        if left != people:
-            self._write(left)
+        with self._locked() as people:
+            left = People(
+                tuple(each for each in people.persons if each.name != name),
+                tuple(each for each in people.tokens if each.name != name),
+            )
+            if left != people:
+                self._write(left)
         return left != people
+
+    @contextmanager
+    def _locked(self) -> Iterator[People]:
+        """Yield who is in the file, while no other command changes it."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with open(os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600), "wb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield self._decoded() if self.path.exists() else People()
 
     def _decoded(self) -> People:
         try:
@@ -127,7 +140,6 @@ class PeopleFile:
             ) from None
 
     def _write(self, people: People) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         new = self.path.with_suffix(".new")
         new.unlink(missing_ok=True)
         with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:

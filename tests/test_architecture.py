@@ -352,6 +352,7 @@ WALL_CLOCK = {
     "services.trainer.job": "replaced by the trainer, which knows the server's time",
     "services.trainer.task": "replaced by the trainer, which knows the server's time",
     "services.trainer.work": "replaced by the trainer, which knows the server's time",
+    "services.observatory.web.sessions": "cookies expire by it",
     "shared.commands.desk": "the time in a note outside the log",
     "shared.control.fence": "the time in a note for people",
     "shared.control.stream": "defines it",

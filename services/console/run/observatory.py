@@ -23,6 +23,7 @@ from shared.telemetry import logs
 
 LONGEST: Final = 4096
 """Bytes of a line with a password. A file without line ends may be a device that never ends."""
+REFUSED: Final = {"unknown": "unknown name", "password": "wrong password", "limit": "too many attempts"}
 ROLE: Final = click.option(
     "--role", type=click.Choice(ROLES), required=True, help="Look; also issue commands; also approve proposals."
 )
@@ -175,7 +176,7 @@ def _what(event: Any) -> str:
         case SignedIn(role=role, by=by):
             return f"signed in as {role}, by {by}"
         case SignInRefused(reason=reason):
-            return "refused: unknown name" if reason == "unknown" else "refused: wrong password"
+            return f"refused: {REFUSED[reason]}"
         case _:
             return "signed out"
 

@@ -10,6 +10,7 @@ from litestar.middleware import DefineMiddleware
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Tag
+from litestar.types import ASGIApp as InnerApp
 from litestar.types import ControllerRouterHandler
 
 from services.observatory.web import (
@@ -29,7 +30,7 @@ from services.observatory.web import (
 from services.observatory.web.assets import serve_asset
 from services.observatory.web.live import live
 from services.observatory.web.pages import failed
-from services.observatory.web.sessions import Access, Authentication
+from services.observatory.web.sessions import Access, Authentication, RecordedLimit
 from services.observatory.web.shield import ASGIApp, Shield
 from services.observatory.web.site import Site, SiteOf
 from shared.distribution import version
@@ -125,7 +126,11 @@ def application(site: Site, hosts: Iterable[str] = ()) -> ASGIApp:
 
 def acting_routes(access: Access) -> list[ControllerRouterHandler]:
     """Return the routes by which people sign in, and change something."""
-    limited = Router("/", route_handlers=[signing_in.sign_in], middleware=[access.limits.middleware])
+
+    def recorded(app: InnerApp) -> InnerApp:  # a function: what a router is given is copied, and ``access`` is one
+        return RecordedLimit(app, access)
+
+    limited = Router("/", route_handlers=[signing_in.sign_in], middleware=[recorded, access.limits.middleware])
     return [
         limited,
         signing_in.sign_in_page,

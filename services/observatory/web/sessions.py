@@ -13,29 +13,33 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
+import msgspec
 from anyio import CapacityLimiter
 from litestar.config.csrf import CSRFConfig
 from litestar.connection import ASGIConnection
-from litestar.exceptions import NotAuthorizedException, PermissionDeniedException
+from litestar.exceptions import NotAuthorizedException, PermissionDeniedException, TooManyRequestsException
 from litestar.handlers import BaseRouteHandler
 from litestar.middleware.authentication import AbstractAuthenticationMiddleware, AuthenticationResult
 from litestar.middleware.rate_limit import RateLimitConfig
 from litestar.middleware.session.client_side import CookieBackendConfig
-from litestar.types import ASGIApp, Scope
+from litestar.types import ASGIApp, Receive, Scope, Send
 from litestar.utils.scope.state import ScopeState
 from msgspec import Struct
 
 from schemas.access import Role, SignedIn, SignInRefused
+from schemas.codec import UNDECODABLE
 from services.observatory.signins import SignIns
 from shared.people import FILE, NAME, ROLES, People, PeopleFile, Person
 from shared.settings import ObservatorySettings
 
 SECRET: Final = "observatory-secret"  # noqa: S105  # the name of a file
 SECRET_BYTES: Final = 32
+ENDED: Final = "observatory-ended.json"
 SIGN_INS: Final = 10
 """How often a minute one address may try to sign in."""
 AGAIN_S: Final = 60.0
-"""For so long a name that the proxy gives and that is not in the file is not recorded again."""
+"""For so long a name that the proxy gives and that is not in the file is not recorded again, nor an address that tries
+to sign in too often."""
 REMEMBERED: Final = 1_000
 _log = logging.getLogger("observatory")
 
@@ -81,7 +85,7 @@ class Access:
         self.signins = signins
         self.hashing = CapacityLimiter(2)
         self._secret = _secret(state / SECRET)
-        self._ended: dict[str, float] = {}
+        self._ended = EndedSessions(state / ENDED, settings.session_hours * 3600)
         self._refused: dict[str, float] = {}
 
     @property
@@ -129,11 +133,8 @@ class Access:
         return {"id": secrets.token_hex(16), "name": person.name, "stamp": person.stamp, "by": by}
 
     def end(self, session: dict[str, str]) -> None:
-        """End a session, also for those who copied its cookie. A restart forgets it: a copy is then good until its
-        hours are over, or until the password changes."""
-        now = time.monotonic()
-        self._ended = {name: until for name, until in self._ended.items() if until > now}
-        self._ended[session.get("id", "")] = now + self.settings.session_hours * 3600
+        """End a session, also for those who copied its cookie, and after a restart too."""
+        self._ended.add(session.get("id", ""))
 
     def of_session(self, session: Any) -> Caller | None:
         """Return whose session this is; None if it has ended."""
@@ -174,16 +175,74 @@ class Access:
             await self.signins.record(event)
         return Caller(person.name, person.role, "proxy")
 
+    async def limited(self, connection: "ASGIConnection[Any, Any, Any, Any]") -> None:
+        """Record that an address tries to sign in too often, once a minute."""
+        address = address_of(connection)
+        if self._is_due(f"limit {address}"):
+            await self.signins.record(SignInRefused(person="(not read)", reason="limit", address=address, at=0))
+
     async def _refuse(self, name: str, address: str) -> None:
-        now = time.monotonic()
-        if now - self._refused.get(name, -AGAIN_S) >= AGAIN_S:
-            self._refused[name] = now
-            while len(self._refused) > REMEMBERED:
-                del self._refused[next(iter(self._refused))]
+        if self._is_due(name):
             await self.signins.record(SignInRefused(person=name, reason="unknown", address=address, at=0))
+
+    def _is_due(self, what: str) -> bool:
+        """Return whether a refusal is recorded: it was not in the last minute."""
+        now = time.monotonic()
+        if now - self._refused.get(what, -AGAIN_S) < AGAIN_S:
+            return False
+        self._refused[what] = now
+        while len(self._refused) > REMEMBERED:
+            del self._refused[next(iter(self._refused))]
+        return True
 
     def _derived(self, purpose: str) -> bytes:
         return blake2b(purpose.encode(), key=self._secret, digest_size=SECRET_BYTES).digest()
+
+
+class EndedSessions:
+    """The sessions that ended before their hours were over, in a file, so that a restart does not open them again.
+    ``hours_s``: how long a session lasts. A disk that fails is logged, and they stay in memory."""
+
+    def __init__(self, file: Path, hours_s: float) -> None:
+        self._file, self._hours_s = file, hours_s
+        self._until: dict[str, float] = {}
+        try:
+            self._until = msgspec.json.decode(file.read_bytes(), type=dict[str, float])
+        except FileNotFoundError:
+            pass
+        except (OSError, *UNDECODABLE) as error:
+            _log.warning("%s cannot be read, so sessions that ended may be good again: %s", file, error)
+
+    def __contains__(self, session: object) -> bool:
+        return session in self._until
+
+    def add(self, session: str) -> None:
+        """End a session."""
+        now = time.time()
+        self._until = {each: until for each, until in self._until.items() if until > now}
+        self._until[session] = now + self._hours_s
+        new = self._file.with_suffix(".new")
+        try:
+            with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as opened:
+                opened.write(msgspec.json.encode(self._until))
+            new.replace(self._file)
+        except OSError as error:
+            _log.warning("%s cannot be written, so a restart forgets that a session ended: %s", self._file, error)
+
+
+class RecordedLimit:
+    """Records which addresses the limit of sign-ins refuses: a middleware in front of that of the framework."""
+
+    def __init__(self, app: ASGIApp, access: Access) -> None:
+        self._app, self._access = app, access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        try:
+            await self._app(scope, receive, send)
+        except TooManyRequestsException:
+            await self._access.limited(ASGIConnection(scope))
+            raise
 
 
 class Authentication(AbstractAuthenticationMiddleware):
