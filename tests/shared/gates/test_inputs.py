@@ -85,7 +85,8 @@ def test_inputs_of_the_calendar_are_those_that_no_price_changes(feature_set: Fea
     def vectors(seed: int) -> Any:
         first, last, up, down, volume = np.random.default_rng(seed).uniform(1, 2, (5, 2_000))
         high, low = np.maximum(first, last) + up, np.minimum(first, last) / (1 + down)
-        bars = Bars("S", 900_000, np.arange(2_000) * 900_000, first, high, low, last, volume)
+        times, trades = np.arange(2_000) * 900_000, np.floor(1_000 * volume)
+        bars = Bars("S", 900_000, times, first, high, low, last, volume, trades, volume * last, volume * up / 2)
         return computed({"S": bars}, feature_set, 3)["S"].vectors[-200:]
 
     one, other = vectors(1), vectors(2)
