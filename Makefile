@@ -11,7 +11,9 @@ CONSOLE := docker compose run --rm console
 CONSOLE_ML := docker compose run --rm console-ml
 DEMO_BARS := --synthetic sequence --symbols 4 --count 3000 --source-seed 2
 FIRST := --actor demo --reason 'first models'
-SIDE_BY_SIDE := -n auto --dist loadfile --no-loadscope-reorder
+# One process more than cores: some of the tests wait for others, for servers and for clocks.
+WORKERS := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
+SIDE_BY_SIDE := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 .DEFAULT_GOAL := help

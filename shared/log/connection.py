@@ -294,4 +294,4 @@ def _unopened(where: str, error: RedisError) -> UnavailableError | ServerError:
         return UnavailableError(f"no trusted server at {where}: {error.__context__}. {_TRUST}")
     if error.status_code or isinstance(error, ResponseError):
         return judged(where, error)
-    return UnavailableError(f"no server at {where}: {error}. Is it running?")
+    return UnavailableError(f"no server at {where}: {str(error).rstrip('.')}. Is it running?")

@@ -50,7 +50,7 @@ TROUBLES: Final = {
     "no such database": Trouble("0 always exists", lambda url: url.removesuffix("0") + "9999"),
     "database no number": Trouble("the database is no number", lambda url: url.removesuffix("0") + "x"),
     "password in the address": Trouble(
-        "keep the password out of this file", lambda url: url.replace("//", f"//user:{PASSWORD[:3]}/{PASSWORD[3:]}@")
+        "if it is a password, take it out", lambda url: url.replace("//", f"//user:{PASSWORD[:3]}/{PASSWORD[3:]}@")
     ),
     "slash in the address": Trouble("no server address", lambda url: url.replace("//", "//us/er@")),
     "port too large": Trouble("Port out of range", lambda _: "redis://127.0.0.1:99999/0"),

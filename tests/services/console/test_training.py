@@ -82,6 +82,7 @@ SEARCH = "train sweep --family xgboost --synthetic sequence --count 1500 --symbo
 RANGES = "--param rounds=20 --range max_depth=1..4 --range eta=0.05..0.5:log --trials 4 --folds 2"
 
 
+@pytest.mark.long
 def test_a_search_proposes_recipes_and_its_best_become_challengers(desk: Any, tmp_path: Path) -> None:
     desk.issue(Found(1, "log-of-a-test"))
     keep = ("--keep", "2", "--model", "a", "--reason", "wider trees")
