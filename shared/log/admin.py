@@ -17,8 +17,7 @@ from schemas.catalogue import STREAMS
 from shared.log import START, Entry, StreamKey
 from shared.log.connection import server_errors
 from shared.log.layout import group_key, groups_key
-from shared.log.routing import CLOSE_S
-from shared.log.topology import Topology, topology_of
+from shared.log.topology import CLOSE_S, Topology, topology_of
 
 AT_ONCE: Final = 500
 """How many entries one round trip of a restore writes."""

@@ -25,8 +25,7 @@ from redis.exceptions import RedisError, ResponseError
 from shared.log import LoadingError, UnavailableError
 from shared.log.address import parse_address
 from shared.log.connection import server_errors
-from shared.log.routing import CLOSE_S
-from shared.log.topology import topology_of
+from shared.log.topology import CLOSE_S, topology_of
 
 SYNCS: Final = 15
 LOADING_S: Final = 30.0

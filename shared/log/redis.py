@@ -63,8 +63,8 @@ from shared.log.leases import (
     owner_is_running,
 )
 from shared.log.reader import StreamReader, entries_of
-from shared.log.routing import CLOSE_S, Router
-from shared.log.topology import topology_of
+from shared.log.routing import Router
+from shared.log.topology import CLOSE_S, topology_of
 from shared.log.written import FIELD, RunningDigest, Written, advance, of_fields, running, streams_of
 
 _log = logging.getLogger("log")

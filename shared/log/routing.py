@@ -20,8 +20,6 @@ T = TypeVar("T")
 
 LONGEST_PAUSE_S: Final = 0.5
 """The longest pause between two attempts (seconds). After a failover a command waits no longer than that."""
-CLOSE_S: Final = 2.0
-"""How long closing may take (seconds)."""
 
 
 class Router:

@@ -12,6 +12,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+import anyio
+from anyio.lowlevel import checkpoint_if_cancelled
 from redis.asyncio import Redis
 from redis.asyncio import connection as links
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
@@ -28,6 +30,8 @@ from shared.log.connection import ANSWER_S, CONNECT_S, Connection, RedirectedErr
 
 SLOTS: Final = 16384
 """The slots of a cluster."""
+CLOSE_S: Final = 2.0
+"""How long closing may take (seconds)."""
 LOOK_S: Final = 1.0
 """How long a Sentinel or a node may take to answer before the next one is asked where the masters are (seconds)."""
 _NO_NOTICES: Final = MaintNotificationsConfig(enabled=False)
@@ -40,6 +44,16 @@ class SlotRange(NamedTuple):
     first: int
     last: int
     master: tuple[str, int]
+
+
+class Client(Redis):
+    """A client of redis-py whose ``async with`` closes its connections although its task was cancelled. That of
+    redis-py counts its users in a task first, and a cancelled caller does not come to close them."""
+
+    async def __aexit__(self, *_: object) -> None:
+        with anyio.move_on_after(CLOSE_S, shield=True):
+            await self.aclose()
+        await checkpoint_if_cancelled()  # redis-py may have lost which scope was cancelled
 
 
 class WrongAddressError(RuntimeError):
@@ -162,7 +176,7 @@ class Topology:
             "retry": Retry(NoBackoff(), 0),
             "maint_notifications_config": _NO_NOTICES,
         }
-        return Redis.from_pool(ConnectionPool(connection_class=kind, **options))
+        return Client.from_pool(ConnectionPool(connection_class=kind, **options))
 
     async def close(self) -> None:
         """Close the connections that were opened to look up servers."""

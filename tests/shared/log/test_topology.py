@@ -307,6 +307,19 @@ async def test_a_read_that_goes_on_although_it_was_cancelled_loses_its_connectio
         await aside.rows
 
 
+async def test_a_client_closes_its_connections_although_its_task_was_cancelled(masters: list[Node]) -> None:
+    topology = topology_of(masters[0].url)
+    with anyio.CancelScope() as scope:
+        async with await topology.client(0, "test") as client:
+            await client.ping()
+            scope.cancel()
+            await client.ping()
+    assert scope.cancelled_caught
+    links = [each for each in gc.get_objects() if isinstance(each, AbstractConnection) and each.client_name == "test"]
+    assert links
+    assert not any(link.is_connected for link in links)
+
+
 async def test_a_client_loses_no_cancellation(masters: list[Node]) -> None:
     """One that comes at any step of the event loop."""
     topology = topology_of(masters[0].url)
