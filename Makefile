@@ -13,7 +13,7 @@ DEMO_BARS := --synthetic sequence --symbols 4 --count 3000 --source-seed 2
 FIRST := --actor demo --reason 'first models'
 # One process more than cores: some of the tests wait for others, for servers and for clocks.
 WORKERS := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
-SIDE_BY_SIDE := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+SIDE_BY_SIDE := --dist loadfile --no-loadscope-reorder
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 .DEFAULT_GOAL := help
@@ -40,10 +40,10 @@ endif
 
 test: $(VENV)/.test ## The tests that need neither Docker nor systemd nor ten seconds each
 	@command -v chromium >/dev/null || echo 'no Chromium here: tests/services/observatory/test_browser.py is skipped (apt-get install chromium)'
-	@$(BIN)/python -m pytest -m 'not long and not stack and not cluster' $(SIDE_BY_SIDE) $(TESTS)
+	@$(BIN)/python -m pytest -m 'not long and not stack and not cluster' -n $(WORKERS) $(SIDE_BY_SIDE) $(TESTS)
 
 test-long: $(VENV)/.test ## The tests that take ten seconds or more: whole installations over all their life, and fits
-	@$(BIN)/python -m pytest -m long $(SIDE_BY_SIDE) $(TESTS)
+	@$(BIN)/python -m pytest -m long -n auto $(SIDE_BY_SIDE) $(TESTS)
 
 test-stack: $(VENV)/.test ## The tests that need Docker, systemd or minutes
 	@$(BIN)/python -m pytest -m stack -rs $(TESTS)
