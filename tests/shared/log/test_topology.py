@@ -315,9 +315,7 @@ async def test_a_client_closes_its_connections_although_its_task_was_cancelled(m
             scope.cancel()
             await client.ping()
     assert scope.cancelled_caught
-    links = [each for each in gc.get_objects() if isinstance(each, AbstractConnection) and each.client_name == "test"]
-    assert links
-    assert not any(link.is_connected for link in links)
+    assert not left_open()
 
 
 async def test_a_client_loses_no_cancellation(masters: list[Node]) -> None:
