@@ -75,7 +75,8 @@ async def submit(writer: ControlWriter, entry: CommandRecorded) -> Issued:
     if (entry.version, entry.previous) != (state.version + 1, state.head):
         raise await _overtaken(writer, entry)
     issuer = issuer_of(state, entry.actor, entry.key, entry.reason)
-    refused = unauthorised(state, entry) or decide(state, entry.command, entry.at, issuer)
+    at = max(entry.at, await writer.log.time())  # what has expired since it was drafted has expired
+    refused = unauthorised(state, entry) or decide(state, entry.command, at, issuer)
     if refused is not None:
         raise RefusedError(refused.reason)
     fences = Move(writer.log, entry.command, Authority(entry.command_id, entry.actor, entry.reason), state.partitions)

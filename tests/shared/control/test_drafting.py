@@ -2,12 +2,24 @@
 
 from typing import Any
 
+import anyio
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec import structs
 
-from schemas.control import Command, CommandRecorded, Found, Halt, Resume, TrustKey
+from schemas.control import (
+    Approve,
+    Command,
+    CommandRecorded,
+    Found,
+    Halt,
+    Propose,
+    Resume,
+    SetApprovalRule,
+    TrustKey,
+)
 from shared.control import canonical
+from shared.control.chain import unsigned
 from shared.control.drafting import OvertakenError, draft, submit
 from shared.control.issuing import ControlWriter, Issued, RefusedError, current, history, issue
 from shared.control.signing import Signer, sign
@@ -16,6 +28,7 @@ from shared.log import CLOSED, Log
 pytestmark = pytest.mark.anyio
 ADA = Signer("ada", Ed25519PrivateKey.generate())
 BO = Signer("bo", Ed25519PrivateKey.generate())
+CY = Signer("cy", Ed25519PrivateKey.generate())
 
 
 async def founded(log: Log) -> ControlWriter:
@@ -99,6 +112,28 @@ async def test_an_entry_that_is_sent_twice_is_recorded_once(log: Log) -> None:
         Issued,
     )  # fmt: skip
     assert len(await history(log)) == 4
+
+
+async def test_an_approval_that_is_sent_after_its_proposal_expired_is_refused_whatever_its_time_says(log: Log) -> None:
+    writer = await founded(log)
+    await issue(log, TrustKey("cy", CY.public_key, "Cy"), actor="ada", reason="test", signer=ADA)
+    await issue(log, SetApprovalRule(("promote",), ("Cy",)), actor="ada", reason="test", signer=ADA)
+    proposed = await issue(log, Propose(SetApprovalRule(), valid_ms=1), actor="ada", reason="test", signer=ADA)
+    state = await writer.state()
+    entry = unsigned(
+        state,
+        Approve(proposed.version, SetApprovalRule()),
+        command_id="late",
+        actor="cy",
+        reason="test",
+        at=state.proposals[proposed.version].at,
+        key="cy",
+    )
+    assert isinstance(entry, CommandRecorded)
+    while await log.time() < state.proposals[proposed.version].until:
+        await anyio.sleep(0.001)
+    with pytest.raises(RefusedError, match="has expired"):
+        await submit(writer, signed(entry, CY))
 
 
 async def test_a_halt_in_force_sets_a_fence_that_does_not_show_it_and_needs_no_signature(log: Log) -> None:
