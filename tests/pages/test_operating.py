@@ -34,7 +34,7 @@ from tests.pages.reader import Reader
 from tests.pages.reading import ROOT
 from tests.pages.test_commands import StandsFor, read
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.stack
 
 HOUR_MS: Final = 3_600_000
 SYMBOLS: Final = ("SYN1", "SYN2")
