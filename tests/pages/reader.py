@@ -87,7 +87,7 @@ class Reader:
             self.folder = now
             if not self.file("conclave.toml").exists():
                 self._settle()
-        self.typed.append(Ended(code, out.read_text(), err.read_text()))
+        self.typed.append(Ended(code, out.read_text(errors="replace"), err.read_text(errors="replace")))
         return self.typed[-1]
 
     def _shell(self, script: str, stdout: IO[bytes], stderr: IO[bytes]) -> "subprocess.Popen[bytes]":
