@@ -46,6 +46,7 @@ class Reader:
             file.chmod(0o755)
         self._home = home
         self._groups: list[int] = []
+        self._begun: list[subprocess.Popen[bytes]] = []
         self._settled: list[Path] = []
         self._environment = {
             **os.environ,
@@ -105,7 +106,9 @@ class Reader:
     def begin(self, text: str) -> "subprocess.Popen[bytes]":
         """Start a command in the present folder that goes on by itself."""
         with (self._home / "background").open("ab") as output:
-            return self._shell(f"cd {shlex.quote(str(self.folder))}\nexec {text}\n", output, output)
+            shell = self._shell(f"cd {shlex.quote(str(self.folder))}\nexec {text}\n", output, output)
+        self._begun.append(shell)
+        return shell
 
     def must(self, text: str) -> Ended:
         """Run a command that a page takes for granted."""
@@ -146,6 +149,8 @@ class Reader:
             if self.file("var/up.json").exists():
                 self.type("conclave down")
         self._signal(signal.SIGKILL)  # a feed without a server waits for it
+        for shell in self._begun:
+            shell.wait()
 
     def _signal(self, number: signal.Signals) -> None:
         for group in self._groups:
