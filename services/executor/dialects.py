@@ -5,8 +5,9 @@ time is refused; an order is found by that id once it was accepted. https://deve
 https://bybit-exchange.github.io/docs/v5, https://www.okx.com/docs-v5
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
+from functools import partial
 from typing import Any, Final, NamedTuple, Protocol
 
 from schemas.orders import Ending
@@ -21,6 +22,10 @@ class Validity(NamedTuple):
 
 VALID: Final[ContextVar[Validity | None]] = ContextVar("VALID", default=None)
 """Of the order that this task sends; None for any other request."""
+
+
+Signing = Callable[[], Any]
+"""Signs one request, and returns it as ccxt sends it."""
 
 
 class Dialect(Protocol):
@@ -88,20 +93,15 @@ class Bybit:
 
     def begin(self, client: Any) -> None:
         """Let requests carry the time and the window of the order that is sent."""
-        sign, nonce = client.sign, client.nonce
 
-        def signed(*about: Any, **named: Any) -> Any:
-            validity = VALID.get()
-            if validity is None:
-                return sign(*about, **named)
-            usual = client.options["recvWindow"]
-            client.nonce, client.options["recvWindow"] = lambda: validity.at, validity.window_ms
+        def within(validity: Validity, signed: Signing) -> Any:
+            usual, client.options["recvWindow"] = client.options["recvWindow"], validity.window_ms
             try:
-                return sign(*about, **named)
+                return signed()
             finally:
-                client.nonce, client.options["recvWindow"] = nonce, usual
+                client.options["recvWindow"] = usual
 
-        client.sign = signed
+        _sign_through(within, client)
 
     def terms(self, order: str, validity: Validity) -> dict[str, Any]:
         """See ``Dialect``."""
@@ -138,21 +138,13 @@ class Okx:
 
     def begin(self, client: Any) -> None:
         """Let requests carry the end of the order's time, and its beginning."""
-        sign, nonce = client.sign, client.nonce
 
-        def signed(*about: Any, **named: Any) -> Any:
-            validity = VALID.get()
-            if validity is None:
-                return sign(*about, **named)
-            client.nonce = lambda: validity.at
-            try:
-                request = sign(*about, **named)
-            finally:
-                client.nonce = nonce
+        def within(validity: Validity, signed: Signing) -> Any:
+            request = signed()
             request["headers"] = {**(request["headers"] or {}), "expTime": str(validity.at + validity.window_ms)}
             return request
 
-        client.sign = signed
+        _sign_through(within, client)
 
     def terms(self, order: str, validity: Validity) -> dict[str, Any]:
         """See ``Dialect``."""
@@ -173,6 +165,24 @@ class Okx:
     def unfilled(self, seen: Any) -> Ending:
         """See ``Dialect``."""
         return "limit" if seen["info"].get("cancelSource") == "14" else "cancelled"
+
+
+def _sign_through(within: Callable[[Validity, Signing], Any], client: Any) -> None:
+    """Have a client sign each order with its beginning for the time, and through ``within``. ccxt asks the clock for
+    that time, and has no parameter for it at these exchanges; it signs without a pause, so no other request sees it."""
+    sign, nonce = client.sign, client.nonce
+
+    def signed(*about: Any, **named: Any) -> Any:
+        validity = VALID.get()
+        if validity is None:
+            return sign(*about, **named)
+        client.nonce = lambda: validity.at
+        try:
+            return within(validity, partial(sign, *about, **named))
+        finally:
+            client.nonce = nonce
+
+    client.sign = signed
 
 
 DIALECTS: Final[dict[str, Dialect]] = {"binance": Binance(), "bybit": Bybit(), "okx": Okx()}

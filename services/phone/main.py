@@ -202,12 +202,12 @@ class Bot:
     async def _issue(self, act: Act) -> Outcome:
         """Issue a command with the key of its person, and return what became of it."""
         self._writer.signer = self._held.signers.get(act.actor)
-        command: Command = Halt()
+        command: Command
         missing: tuple[str, ...] = ()
         try:
             match act.act:
                 case "halt":
-                    pass
+                    command = Halt()
                 case "resume":
                     command = Resume()
                 case "approve" | "refuse":

@@ -23,7 +23,12 @@ def compare(
 ) -> float:  # fmt: skip
     """Return the largest difference of a probability between ``served`` (logits [N, 3]) and the reference for the same
     windows. Raises ``DiffersError`` above 1e-5."""
-    off = float(np.abs(_softmax(served) - _softmax(reference_logits(family, weights, params, windows))).max())
+    return difference(served, reference_logits(family, weights, params, windows))
+
+
+def difference(served: NDArray[np.float64], reference: NDArray[np.float64]) -> float:
+    """Return the largest difference of a probability between two logits [N, 3]. Raises ``DiffersError`` above 1e-5."""
+    off = float(np.abs(_softmax(served) - _softmax(reference)).max())
     if not off <= TOLERANCE:
         raise DiffersError(
             f"a served probability differs from the reference by {off:.3g}; at most {TOLERANCE:g} is allowed"

@@ -15,6 +15,7 @@ from schemas.common import ACTIONS
 from shared.families.base import Params, WeightsError
 from shared.families.imported.onnx import (
     ELSEWHERE,
+    LEAST,
     ONNX,
     OnnxModel,
     Signature,
@@ -24,7 +25,7 @@ from shared.families.imported.onnx import (
     signature_of,
 )
 from shared.families.libraries import library
-from shared.importing.comparing import TOLERANCE, DiffersError
+from shared.importing.comparing import difference
 from shared.importing.layouts import LayoutError
 from shared.importing.reading import SourceFileError
 
@@ -80,12 +81,8 @@ def read_graph(data: bytes, path: Path, features: int, stated: Params, classes: 
     order = {action.lower(): classes.index(action) for action in ACTIONS}
     params: dict[str, int | float] = {**ONNX.defaults, "window": window, **order, "probabilities": int(shares)}
     served = OnnxModel(data, features, params)
-    logits = np.log(np.maximum(expected, 1e-7)) if shares else expected
-    off = float(np.abs(_softmax(served.logits(probes)) - _softmax(logits)[:, list(order.values())]).max())
-    if not off <= TOLERANCE:
-        raise DiffersError(
-            f"{path}: a served probability differs from ONNX's reference by {off:.3g}; at most {TOLERANCE:g} is allowed"
-        )
+    logits = np.log(np.maximum(expected, LEAST)) if shares else expected
+    off = difference(served.logits(probes), logits[:, list(order.values())])
     kind = "probabilities" if shares else "logits"
     opsets = ", ".join(f"{each.domain or 'ai.onnx'} {each.version}" for each in model.opset_import)
     return Graph(served, params, f"an ONNX graph of {kind} (opset {opsets})", off)
@@ -130,8 +127,3 @@ def _reference(model: Any, signature: Signature, rows: NDArray[Any]) -> NDArray[
     except Exception as error:  # an operator without a reference, or one that fails
         raise WeightsError(f"ONNX's reference cannot compute it: {type(error).__name__}: {error!s:.200}") from None
     return np.concatenate(made).astype(np.float64)
-
-
-def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    e = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(e / e.sum(axis=1, keepdims=True))

@@ -40,9 +40,6 @@ class RangeError(ValueError):
     """A range that holds no value, or none that the family takes. The message names the parameter."""
 
 
-Values = Mapping[str, int | float]
-
-
 def check(base: Recipe, ranges: Mapping[str, Range]) -> None:
     """Raise ``RangeError`` unless the family has each parameter and takes both ends of its range."""
     family = family_named(base.family)

@@ -153,7 +153,7 @@ def test_a_runtime_that_computes_something_else_than_the_reference_is_refused(mo
     wrong = perceptron(8, seed=2)
     usual = graphs._reference
     monkeypatch.setattr(graphs, "_reference", lambda _, *others: usual(wrong, *others))
-    with pytest.raises(DiffersError, match=r"differs from ONNX's reference by 0\.\d+; at most 1e-05"):
+    with pytest.raises(DiffersError, match=r"differs from the reference by 0\.\d+; at most 1e-05"):
         read(perceptron(8))
 
 
