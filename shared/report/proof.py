@@ -3,7 +3,7 @@
 import json
 from typing import Any, Final
 
-from shared.audit.proof import reservations
+from shared.audit.proof_checks import reservations
 from shared.report.pages import render
 from shared.report.tables import TextTable
 from shared.report.text import NONE, moment

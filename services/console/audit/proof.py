@@ -17,7 +17,8 @@ from services.console.parsing import FilePath
 from services.console.progress import progress
 from shared.audit.configurations import Configurations
 from shared.audit.findings import Findings
-from shared.audit.proof import PROMOTION, ProofCheck, ProofError, check, gather, sign_pack
+from shared.audit.proof import ProofError, gather, sign_pack
+from shared.audit.proof_checks import PROMOTION, ProofCheck, check
 from shared.control import effect_of
 from shared.control.signing import load_private
 from shared.report.proof import page

@@ -14,7 +14,8 @@ import pytest
 from bench.replayed import Replayed
 from shared.audit.configurations import Configurations
 from shared.audit.findings import Findings
-from shared.audit.proof import PROMOTION, ProofError, check, gather, reservations, sign_pack
+from shared.audit.proof import ProofError, gather, sign_pack
+from shared.audit.proof_checks import PROMOTION, check, reservations
 from shared.control.signing import generate, load_private
 from shared.report.proof import page
 

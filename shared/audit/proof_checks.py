@@ -1,0 +1,173 @@
+"""Check a proof pack by itself.
+
+``check`` needs neither server nor store; ``deploy/proof/check_proof.py`` does the same without Conclave. The format is
+described in ``docs/reference/proof-packs.md``.
+"""
+
+import base64
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, NamedTuple
+
+from schemas.codec import UnreadableError, framed, opened
+from schemas.control import Approve, CommandRecorded, Promote, Propose
+from schemas.gates import VerdictReached
+from schemas.scores import InterferenceChecked
+from shared.audit.proof import canonical
+from shared.control import ControlError, ControlReader, effect_of
+from shared.control.signing import verify
+from shared.log import Entry, StreamKey
+
+PROMOTION: Final = "promotion"
+"""The name of the check that only tells what speaks against the promotion."""
+
+
+class ProofCheck(NamedTuple):
+    """The result of one check of a pack."""
+
+    what: str
+    good: bool
+    detail: str
+
+
+def reservations(forced: bool, verdicts: Sequence[str]) -> str:
+    """Return what speaks against a promotion, in words: that it was forced, and which of its ``verdicts`` are not
+    passed; '' if nothing does."""
+    failed, passed = verdicts.count("failed"), verdicts.count("passed")
+    parts = ["FORCED: promoted without a passed verdict"] if forced else []
+    if failed:
+        parts.append(f"FAILED: {failed} of {len(verdicts)} verdicts on it")
+    elif not passed:
+        parts.append("no verdict on it passed")
+    return "; ".join(parts)
+
+
+def check(pack: Any, trusted: str | None = None) -> list[ProofCheck]:
+    """Check a pack by itself and return the results.
+
+    Checked are its signature, the id of each entry, the control chain with its commands and signatures, and that the
+    evidence supports what the body states. What speaks against the promotion comes first: a pack may hold that proves a
+    forced promotion of a model that failed. ``trusted`` is the public key that must have signed it. Without ``trusted``
+    the signature only shows that the file is complete and unchanged since it was signed."""
+    try:
+        body, evidence = pack["body"], pack["evidence"]
+        checks = [_of_signature(pack, trusted), *_of_evidence(evidence), *_of_control(body, evidence)]
+        why = reservations(bool(body["what"]["forced"]), [verdict["overall"] for verdict in body["gates"]])
+        first = [ProofCheck(PROMOTION, True, why)] if why else []
+        return [*first, *checks, *_of_claims(body, evidence)]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        return [ProofCheck("format", False, f"not a proof pack: {type(error).__name__}: {error}")]
+
+
+def _of_signature(pack: Any, trusted: str | None) -> ProofCheck:
+    if "signature" not in pack:
+        return ProofCheck("signature", False, "the pack is not signed")
+    unsigned = {name: value for name, value in pack.items() if name != "signature"}
+    key = unsigned["signed_by"]["public_key"]
+    if not verify(canonical(unsigned), pack["signature"], key):
+        return ProofCheck("signature", False, "the signature is not that of its key over this pack")
+    if trusted is not None and key != trusted:
+        return ProofCheck("signature", False, f"signed by {key[:12]}, not by the trusted key")
+    return ProofCheck("signature", True, f"{unsigned['signed_by']['key_id']} ({key[:12]})")
+
+
+def _entry(item: Any) -> Entry:
+    return Entry(
+        StreamKey(item["stream"], item["partition"]), item["entry"], base64.b64decode(item["data"], validate=True)
+    )
+
+
+def _of_evidence(evidence: Any) -> Iterator[ProofCheck]:
+    wrong = []
+    for item in evidence:
+        try:
+            fault = framed(item["stream"], _entry(item).data).fault
+        except UnreadableError as error:
+            fault = str(error)
+        if fault:
+            wrong.append(f"{item['place']}: {fault}")
+    yield ProofCheck("evidence", not wrong, "; ".join(wrong)[:500] or f"{len(evidence)} entries, each with its own id")
+
+
+def _of_control(body: Any, evidence: Any) -> Iterator[ProofCheck]:
+    reader = ControlReader()
+    entries = sorted(
+        (_entry(one) for one in evidence if one["stream"] == "control"), key=lambda e: int(e.id.split("-")[0])
+    )
+    try:
+        for entry in entries:
+            reader.take(entry.id, entry.data)
+            if reader.state.version == body["version"] and reader.state.head != body["head"]:
+                yield ProofCheck("control chain", False, f"version {body['version']} has another head")
+                return
+    except ControlError as error:
+        yield ProofCheck("control chain", False, str(error))
+        return
+    good = reader.state.version >= body["version"] and reader.state.log_id == body["log_id"]
+    past = f"{reader.state.version} versions, {len(reader.refused)} entries not written by a control writer"
+    yield ProofCheck("control chain", good, past if good else "it ends before the version that is proved")
+
+
+def _of_claims(body: Any, evidence: Any) -> Iterator[ProofCheck]:
+    """Check the statements of the body against the entries that they name."""
+    events = {}
+    for claim in evidence:
+        try:
+            envelope = opened(claim["stream"], _entry(claim).data).envelope
+        except UnreadableError:
+            continue
+        events[envelope.id.hex()] = envelope.event
+    artifact = body["what"]["artifact"]
+    good = any(_promotes(e, body) for e in events.values() if isinstance(e, CommandRecorded))
+    yield ProofCheck("what", good, f"{body['what']['model']} {artifact[:12]} by {body['what']['by']}")
+    yield from _proposal(events, body)
+    wrong = [
+        claim["event"][:12]
+        for claim in body["loaded"]
+        if getattr(events.get(claim["event"]), "artifact", "") != artifact
+    ]
+    yield ProofCheck("loaded", not wrong, ", ".join(wrong) or f"{len(body['loaded'])} workers")
+    wrong = []
+    for verdict in body["gates"]:
+        event = events.get(verdict["event"])
+        if not isinstance(event, VerdictReached) or (event.artifact, event.overall) != (artifact, verdict["overall"]):
+            wrong.append(verdict["event"][:12])
+    outcomes = Counter(verdict["overall"] for verdict in body["gates"])
+    counts = ", ".join(f"{count} {outcome}" for outcome, count in sorted(outcomes.items())) or "none"
+    yield ProofCheck("verdicts as recorded", not wrong, ", ".join(wrong) or counts)
+    wrong, total, equal = [], 0, 0
+    for claim in body["non_interference"]:
+        total, equal = total + claim["decisions_in_shadow"], equal + claim["equal_without_it"]
+        event = events.get(claim.get("event", ""))
+        stated = (claim.get("checked"), claim.get("equal"))
+        supported = isinstance(event, InterferenceChecked) and (event.checked, event.equal_so_far) == stated
+        if "event" in claim and not (supported and stated[0] == stated[1]):
+            wrong.append(f"partition {claim['partition']}")
+    yield ProofCheck("non-interference", not wrong and total == equal, ", ".join(wrong) or f"{equal} of {total}")
+
+
+def _promotes(entry: CommandRecorded, body: Any) -> bool:
+    """Return whether an entry is the promotion that the body states: of this artifact, by this person."""
+    what, command = body["what"], effect_of(entry.command)
+    return (
+        entry.version == body["version"]
+        and isinstance(command, Promote)
+        and (command.artifact, command.forced) == (what["artifact"], what["forced"])
+        and (entry.actor, entry.reason, entry.at) == (what["by"], what["why"], what["at"])
+        and isinstance(entry.command, Approve) == ("proposed" in what)
+    )
+
+
+def _proposal(events: dict[str, Any], body: Any) -> Iterator[ProofCheck]:
+    """Check who proposed what a second person approved. That they are two persons is checked with the chain."""
+    if "proposed" not in body["what"]:
+        return
+    stated = body["what"]["proposed"]
+    good = any(
+        isinstance(e, CommandRecorded)
+        and isinstance(e.command, Propose)
+        and (e.version, e.actor, e.reason, e.at, e.key)
+        == (stated["version"], stated["by"], stated["why"], stated["at"], stated["key"])
+        for e in events.values()
+    )
+    yield ProofCheck("proposed", good, f"as version {stated['version']} by {stated['by']}")
