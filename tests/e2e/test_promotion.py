@@ -37,6 +37,8 @@ class Site:
         self.champion = _digest(self.conclave(*train, "--promote", "--weight", "1"))
         self.rival = _digest(self.conclave(*train, "--horizon", "5", "--register"))
         self.conclave("policy", "voting", "quorum_count=1", "edge=0", *WHY)
+        # On a slow machine the bars drift far enough for a training, which would add a shadow of its own.
+        self.conclave("policy", "training", "schedule_hours=0", "on_drift=false", "on_decay=false", *WHY)
 
     def status(self) -> dict[str, object]:
         found: dict[str, object] = json.loads(self.conclave("status", "-o", "json"))
