@@ -77,7 +77,8 @@ class Reader:
 
     def type(self, text: str) -> Ended:
         """Run a command in the present folder. A changed folder stays."""
-        out, err, at = (self._home / name for name in ("out", "err", "at"))
+        # Each has files of its own: what an earlier one left in the background goes on writing to those that it has.
+        out, err, at = (self._home / f"{name}-{len(self.typed)}" for name in ("out", "err", "at"))
         script = f"set -e -o pipefail\ncd {shlex.quote(str(self.folder))}\n{text}\npwd > {shlex.quote(str(at))}\n"
         with out.open("wb") as stdout, err.open("wb") as stderr:
             shell = self._shell(script, stdout, stderr)
@@ -88,7 +89,7 @@ class Reader:
             self.folder = now
             if not self.file("conclave.toml").exists():
                 self._settle()
-        self.typed.append(Ended(code, out.read_text(errors="replace"), err.read_text(errors="replace")))
+        self.typed.append(Ended(code, out.read_text(), err.read_text()))
         return self.typed[-1]
 
     def _shell(self, script: str, stdout: IO[bytes], stderr: IO[bytes]) -> "subprocess.Popen[bytes]":
