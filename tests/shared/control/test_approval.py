@@ -11,7 +11,6 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from schemas.common import ACTIONS
 from schemas.control import (
     Approve,
     Command,
@@ -22,7 +21,6 @@ from schemas.control import (
     Proposable,
     Propose,
     Refuse,
-    RegisterArtifact,
     Resume,
     Retire,
     RevokeKey,
@@ -38,26 +36,13 @@ from schemas.control import (
 )
 from shared.control import EMPTY, ControlError, Rejected, State, fold, propose
 from shared.control.signing import Signer
+from tests.shared.control.test_rollback import artifact
 
 A1, A2, A3, B1 = "a1" * 32, "a2" * 32, "a3" * 32, "b1" * 32
 HOUR = 3_600_000
 RULE = SetApprovalRule(("promote", "set_weights"), ("ben", "cy"))
 PROMOTION = Promote("a", A2, verdict="0c" * 16, ready=("0a" * 16,))
 NUMBERS = count()
-
-
-def artifact(model: str, digest: str) -> RegisterArtifact:
-    return RegisterArtifact(
-        model=model,
-        artifact=digest,
-        family="prior",
-        feature_set="f" * 64,
-        feature_set_name="core",
-        interval_ms=60_000,
-        classes=ACTIONS,
-        centre=(-1.1,) * 3,
-        prior=(0.3, 0.4, 0.3),
-    )
 
 
 BEGUN: tuple[Command, ...] = (

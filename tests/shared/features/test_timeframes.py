@@ -37,13 +37,6 @@ TERMS: dict[str, Expression] = {
     **{name: FEATURES[name].expression for name in ("stochastic_d_3", "bb_position", "volume_z_48", "log_gk_16")},
 }
 
-HOW = {
-    "open": lambda x, axis: np.take(x, 0, axis),
-    "high": np.max,
-    "low": np.min,
-    "close": lambda x, axis: np.take(x, -1, axis),
-}
-
 
 def one(expression: Expression) -> FeatureSet:
     return FeatureSet("one", (Feature("one", expression, ""),))
