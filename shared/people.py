@@ -10,12 +10,13 @@ import fcntl
 import os
 import re
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
 
 import msgspec
 from msgspec import Meta, Struct, structs
@@ -34,6 +35,8 @@ NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")
 SHORTEST: Final = 10
 """Characters of a password."""
 TOKEN: Final = "conclave_"  # noqa: S105  # what every token begins with
+KEPT: Final = 1_000
+"""Changes that the file keeps."""
 PersonName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}$(?!\n)")]
 
 
@@ -58,11 +61,28 @@ class Token(Struct, frozen=True):
     digest: str
 
 
+class Cause(NamedTuple):
+    """Who changes the file, and why."""
+
+    actor: str
+    reason: str
+
+
+class PeopleChange(Struct, frozen=True):
+    """A change of the file. ``what``: in words; ``at``: when, by the clock of the machine (ms since 1970)."""
+
+    at: int
+    what: str
+    actor: str
+    reason: str
+
+
 class People(Struct, frozen=True):
-    """The content of the file."""
+    """The content of the file. ``changes``: the newest ``KEPT``, oldest first; none of earlier releases."""
 
     persons: tuple[Person, ...] = ()
     tokens: tuple[Token, ...] = ()
+    changes: tuple[PeopleChange, ...] = ()
 
     def person(self, name: str) -> Person | None:
         """Return a person by name."""
@@ -96,30 +116,33 @@ class PeopleFile:
         """Return whether there is the file. If it names no one, nothing is shown at all."""
         return self.path.exists()
 
-    def add(self, person: Person) -> None:
+    def add(self, person: Person, cause: Cause) -> None:
         """Add a person, or replace the one of this name."""
         with self._locked() as people:
             kept = [each for each in people.persons if each.name != person.name]
-            self._write(structs.replace(people, persons=(*kept, person)))
+            added = structs.replace(people, persons=(*kept, person))
+            self._write(added, f"{person.name} may sign in as {person.role}", cause)
 
-    def add_token(self, name: str, role: Role) -> str:
+    def add_token(self, name: str, role: Role, cause: Cause) -> str:
         """Make a token and return it; the file has only its digest. It replaces the one of this name."""
         token = TOKEN + secrets.token_urlsafe(32)
         made = Token(name, role, sha256(token.encode()).hexdigest())
         with self._locked() as people:
             kept = [each for each in people.tokens if each.name != name]
-            self._write(structs.replace(people, tokens=(*kept, made)))
+            added = structs.replace(people, tokens=(*kept, made))
+            self._write(added, f"{name} has a token as {role}", cause)
         return token
 
-    def remove(self, name: str) -> bool:
+    def remove(self, name: str, cause: Cause) -> bool:
         """Remove the person and the token of a name; return whether there was one. Their sessions end."""
         with self._locked() as people:
-            left = People(
-                tuple(each for each in people.persons if each.name != name),
-                tuple(each for each in people.tokens if each.name != name),
+            left = structs.replace(
+                people,
+                persons=tuple(each for each in people.persons if each.name != name),
+                tokens=tuple(each for each in people.tokens if each.name != name),
             )
             if left != people:
-                self._write(left)
+                self._write(left, f"{name} may not sign in any more", cause)
         return left != people
 
     @contextmanager
@@ -139,7 +162,9 @@ class PeopleFile:
                 "backup, or delete it and add the people again"
             ) from None
 
-    def _write(self, people: People) -> None:
+    def _write(self, people: People, what: str, cause: Cause) -> None:
+        change = PeopleChange(time.time_ns() // 1_000_000, what, *cause)
+        people = structs.replace(people, changes=(*people.changes, change)[-KEPT:])
         new = self.path.with_suffix(".new")
         new.unlink(missing_ok=True)
         with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:

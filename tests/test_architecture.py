@@ -358,6 +358,7 @@ WALL_CLOCK = {
     "shared.control.stream": "defines it",
     "shared.log.memory": "is a server",
     "shared.log.redis": "for a user who may not ask the server for its time",
+    "shared.people": "the time in a file for people",
     "shared.runtime.clock": "compares it with the server's time",
     "shared.runtime.process": "the time in notes outside the log",
     "shared.server.certificates": "certificates are valid by the time of day",

@@ -1,21 +1,22 @@
 """``conclave observatory``: serve the pages; ``user``, ``token``, ``sign-ins``: who may sign in, and who did."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any, Final, TypeVar
 
 import click
 import msgspec
 from rich.table import Table
 
 from schemas.access import Role, SignedIn, SignInRefused
-from services.console.context import asynchronous, settings_of
+from services.console.context import asynchronous, login, settings_of
 from services.console.output import OUTPUT, echo_json, echo_unreadable, terminal
 from services.console.parsing import COUNT
 from services.console.run.service import missing_observatory, observatory_of, supervised
 from shared.log import StreamKey
 from shared.log.events import Unreadable, events_of
-from shared.people import FILE, NAME, ROLES, PeopleFile, Person, hashed
+from shared.people import FILE, NAME, ROLES, Cause, PeopleFile, Person, hashed
 from shared.report.text import moment
 from shared.runtime.process import reached_log, stop_on_signal
 from shared.settings import Settings, SettingsError, address_of
@@ -27,6 +28,14 @@ REFUSED: Final = {"unknown": "unknown name", "password": "wrong password", "limi
 ROLE: Final = click.option(
     "--role", type=click.Choice(ROLES), required=True, help="Look; also issue commands; also approve proposals."
 )
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def explained(command: F) -> F:
+    """Add who changes the people of the observatory, and why."""
+    actor = click.option("--actor", default=login, help="Who does it (default: your login).")
+    reason = click.option("--reason", required=True, help="Why. It is kept in the file, and listed by `user changes`.")
+    return reason(actor(command))
 
 
 @click.group(invoke_without_command=True)
@@ -64,8 +73,17 @@ def user() -> None:
     "--password-file", type=click.File("rb"), help="Read the password from the first line of this file (- for input)."
 )
 @click.option("--proxy", is_flag=True, help="No password: the person comes through the proxy of the settings.")
+@explained
 @click.pass_context
-def add(context: click.Context, name: str, role: Role, password_file: IO[bytes] | None, proxy: bool) -> None:
+def add(
+    context: click.Context,
+    name: str,
+    role: Role,
+    password_file: IO[bytes] | None,
+    proxy: bool,
+    actor: str,
+    reason: str,
+) -> None:
     """Add a person, or replace role and password of one. Without options it asks for the password."""
     _check(name)
     if (missing := missing_observatory()) is not None:
@@ -80,7 +98,7 @@ def add(context: click.Context, name: str, role: Role, password_file: IO[bytes] 
         person = Person(name, role, "" if proxy else hashed(password))
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    file_of(settings_of(context)).add(person)
+    file_of(settings_of(context)).add(person, Cause(actor, reason))
     click.echo(f"{name} may sign in as {role}")
 
 
@@ -97,11 +115,12 @@ def _first_line(file: IO[bytes]) -> str:
 
 @user.command("remove")
 @click.argument("name")
+@explained
 @click.pass_context
-def remove(context: click.Context, name: str) -> None:
+def remove(context: click.Context, name: str, actor: str, reason: str) -> None:
     """Remove a person, or the token of this name. Its sessions end at once."""
     file = file_of(settings_of(context))
-    if not file.remove(name):
+    if not file.remove(name, Cause(actor, reason)):
         raise click.UsageError(f"no person or token is called {name!r}; see `conclave observatory user list`")
     click.echo(f"{name} may not sign in any more")
 
@@ -133,16 +152,33 @@ def list_people(context: click.Context, output: str) -> None:
     terminal().print(shown)
 
 
+@user.command("changes")
+@click.option("--last", "-n", type=COUNT, default=20, show_default=True, help="Number of newest changes to show.")
+@OUTPUT
+@click.pass_context
+def list_changes(context: click.Context, last: int, output: str) -> None:
+    """Show who added and removed people and tokens, and why, newest last. The file keeps the newest 1,000."""
+    changes = file_of(settings_of(context)).people().changes[-last:] if last else ()
+    if output == "json":
+        echo_json({"changes": changes})
+        return
+    shown = Table("at (UTC)", "what", "by", "why")
+    for change in changes:
+        shown.add_row(moment(change.at), change.what, change.actor, change.reason)
+    terminal().print(shown)
+
+
 @observatory.command()
 @click.argument("name")
 @ROLE
+@explained
 @click.pass_context
-def token(context: click.Context, name: str, role: Role) -> None:
+def token(context: click.Context, name: str, role: Role, actor: str, reason: str) -> None:
     """Make a token for a program and print it, once: the file keeps only its digest.
 
     The program sends it as `Authorization: Bearer TOKEN`. A second token of the same name replaces the first."""
     _check(name)
-    click.echo(file_of(settings_of(context)).add_token(name, role))
+    click.echo(file_of(settings_of(context)).add_token(name, role, Cause(actor, reason)))
 
 
 @observatory.command("sign-ins")

@@ -167,7 +167,7 @@ class Access:
             shown = name[:64] if NAME.fullmatch(name[:64]) else "(not a name)"
             await self._refuse(shown, address_of(connection))
             raise PermissionDeniedException(
-                f"{shown} may not look here: `conclave observatory user add {shown} --role viewer --proxy`"
+                f"{shown} may not look here: `conclave observatory user add {shown} --role viewer --proxy --reason ...`"
             )
         if connection.session.get("stamp") != person.stamp:
             connection.session.update(self.session_of(person, "proxy"))
@@ -283,7 +283,7 @@ def require(caller: Caller, role: Role) -> None:
     may = "may only look" if caller.role == "viewer" else "may not approve"
     raise PermissionDeniedException(
         f"{caller.name or 'this caller'} is {'an' if caller.role == 'operator' else 'a'} {caller.role} and {may}: "
-        f"`conclave observatory user add NAME --role {role}`"
+        f"`conclave observatory user add NAME --role {role} --reason ...`"
     )
 
 

@@ -50,6 +50,7 @@ LOOKING: Final[tuple[tuple[str, ...], ...]] = (
     ("down",),
     ("bars", "check", __file__),
     ("features", "check", "user-8", "--synthetic", "null", "--symbols", "1", "--count", "600", "--trials", "3"),
+    ("observatory", "user", "changes"),
     ("observatory", "user", "list"),
     ("observatory", "sign-ins"),
 )

@@ -10,6 +10,8 @@ from bench.fuzz_commands import leaves
 from services.console.cli import cli, main
 from tests.services.console.conftest import Desk, Ended
 
+ADD = ("observatory", "user", "add", "ada", "--role", "viewer", "--reason", "a test", "--password-file")
+
 
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: str) -> Ended:
     monkeypatch.setattr(sys, "argv", ["conclave", *words])
@@ -28,8 +30,11 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *wo
         (("keys", "new", "loop/key"), "Too many levels of symbolic links"),
         (("proof", "check", "/dev/zero"), "is a device, not a file"),
         (("issue", "/dev/zero"), "so it is no command"),
-        (("observatory", "user", "add", "ada", "--role", "viewer", "--password-file", "/dev/zero"), "is no password"),
-        (("observatory", "user", "add", "ada", "--role", "viewer", "--password-file", "bytes"), "in UTF-8"),
+        (
+            (*ADD, "/dev/zero"),
+            "is no password",
+        ),
+        ((*ADD, "bytes"), "in UTF-8"),
         (("bars", "check", "."), "no file of bars in it"),
         (("bars", "merge", "bars.csv", "--out", "bars.csv"), "expected the name of a new file"),
         (("no-such-\udcff",), "is not UTF-8"),

@@ -31,13 +31,14 @@ from shared.control.issuing import current, history, issue
 from shared.control.signing import Signer, sign
 from shared.features import SETS
 from shared.log.memory import MemoryLog
-from shared.people import PeopleFile, Person, hashed
+from shared.people import Cause, PeopleFile, Person, hashed
 from shared.runtime.clock import ServerClock
 from shared.settings import ObservatorySettings
 from shared.training.fitting import train
 from shared.training.ledger import TRAINING
 from tests.shared.control.test_issuing import A1, A2, artifact
 
+WHY = Cause("me", "a test")
 pytestmark = pytest.mark.anyio
 PASSWORD = "correct horse battery"
 
@@ -62,7 +63,7 @@ class Acted:
         self.site: Site
 
     def add(self, name: str, role: Role, password: str = PASSWORD) -> None:
-        self.file.add(Person(name, role, hashed(password) if password else ""))
+        self.file.add(Person(name, role, hashed(password) if password else ""), WHY)
 
     def client(self, **options: Any) -> httpx.AsyncClient:
         return httpx.AsyncClient(base_url=self.url, timeout=30, trust_env=False, **options)
@@ -186,7 +187,7 @@ async def test_a_session_is_a_strict_cookie_that_ends_with_its_person_password_o
         acted.add("ada", "operator", "another password")
         assert (await client.get("/act")).status_code == 303
     async with acted.signed_in("ada", "another password") as client:
-        acted.file.remove("ada")
+        acted.file.remove("ada", WHY)
         acted.add("bo", "viewer")
         assert (await client.get("/act")).status_code == 303
     names = [type(event).__name__ for event in await acted.events()]
@@ -359,7 +360,7 @@ async def test_a_person_of_the_proxy_is_whom_it_names_and_only_where_it_is_the_p
 
 async def test_a_program_acts_with_a_token_of_its_role_and_a_cookie_is_none(acted: Acted) -> None:
     acted.add("ada", "operator")
-    operator, viewer = acted.file.add_token("robot", "operator"), acted.file.add_token("eye", "viewer")
+    operator, viewer = acted.file.add_token("robot", "operator", WHY), acted.file.add_token("eye", "viewer", WHY)
     body = {"command": {"type": "halt"}, "reason": "an outage", "command_id": "one"}
     async with acted.client() as client:
 

@@ -9,7 +9,7 @@ from anyio import to_thread
 from hypothesis import HealthCheck, Phase, given, settings
 
 from shared.control.issuing import history
-from tests.services.observatory.test_acting import running
+from tests.services.observatory.test_acting import WHY, running
 
 pytestmark = pytest.mark.anyio
 EXAMPLES = 6
@@ -17,7 +17,7 @@ EXAMPLES = 6
 
 async def test_no_request_of_the_description_is_answered_otherwise_than_it_describes(tmp_path: Path) -> None:
     async with running(tmp_path) as acted:
-        token = acted.file.add_token("robot", "operator")
+        token = acted.file.add_token("robot", "operator", WHY)
         headers = {"authorization": f"Bearer {token}"}
         seen = await to_thread.run_sync(fuzz, acted.url, headers)
         assert {path for path, _ in seen} >= {"/api/v1/now", "/api/v1/acts/issue", "/api/v1/acts/submit"}

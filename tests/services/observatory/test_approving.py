@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from schemas.control import Approve, Promote, Propose, Refuse, SetApprovalRule, TrustKey
 from shared.control.issuing import current, history, issue
 from shared.control.signing import Signer, sign
-from tests.services.observatory.test_acting import Acted, cheap, csrf, hidden, post_json, running
+from tests.services.observatory.test_acting import WHY, Acted, cheap, csrf, hidden, post_json, running
 from tests.shared.control.test_issuing import A1, A2
 
 pytestmark = pytest.mark.anyio
@@ -129,7 +129,7 @@ async def test_programs_of_two_persons_do_the_same_with_keys(ruled: Acted) -> No
         await issue(
             ruled.log, TrustKey(name, signer.public_key, name), actor="ada", reason="test", signer=signers["ada"]
         )
-    tokens = {"ada": ruled.file.add_token("ada", "operator"), "ben": ruled.file.add_token("ben", "approver")}
+    tokens = {"ada": ruled.file.add_token("ada", "operator", WHY), "ben": ruled.file.add_token("ben", "approver", WHY)}
 
     async def issued(name: str, command: dict[str, object]) -> httpx.Response:
         async with ruled.client(headers={"authorization": f"Bearer {tokens[name]}"}) as client:
