@@ -242,7 +242,7 @@ def pages(folder: Path, quick: bool) -> dict[str, Figure]:
 @contextmanager
 def looking(port: int) -> Iterator[None]:
     """Let 50 people look, as one process of the lowest priority."""
-    words = ["nice", "-n", "19", sys.executable, "-P", "-m", "bench.viewers", str(port), str(VIEWERS)]
+    words = ["nice", "-n", "19", sys.executable, "-m", "bench.viewers", str(port), str(VIEWERS)]
     process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
@@ -342,7 +342,7 @@ def memory(quick: bool) -> dict[str, Figure]:
     """Return the memory of the projections over a day."""
     symbols = 50 if quick else SYMBOLS
     code = f"from bench.observatory import day; day({symbols})"
-    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     sizes = found["sizes"]

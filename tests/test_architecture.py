@@ -405,3 +405,14 @@ def test_a_child_off_the_working_folder_is_a_module_that_is_installed() -> None:
     ]
     assert called
     assert [each for each in called if str(each[1]).partition(".")[0] not in {"shared", "services", "schemas"}] == []
+
+
+def test_no_bench_starts_a_child_of_its_own_off_the_working_folder() -> None:
+    """The option ``-P`` of Python does the same as ``module_command``."""
+    commands = [
+        (path.relative_to(ROOT), node.lineno)
+        for path in (ROOT / "bench").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and node.value == "-P"
+    ]
+    assert commands == []
