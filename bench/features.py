@@ -10,14 +10,14 @@ vectors.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from bench.harness import Figure, medians
 from schemas.market import BarClosed
-from shared.features import DEFAULT, SETS, BarArrays, FeatureSet, compute, history
+from shared.features import DEFAULT, SETS, BarArrays, compute, history
 from shared.features.engine import Engine
 
 PEER_SET = "user-23"
@@ -28,6 +28,8 @@ LATER = {
 """The sets whose cost for a feature is compared, each with the set that it extends: a part of the cost of a bar does
 not depend on the number of features."""
 MINUTE = 60_000
+ROUNDS = 60
+"""Bars of which the time is taken."""
 PAUSE = 0.02
 """Pause before each bar of the measurement with cold caches (s)."""
 BARS = 10_000
@@ -67,10 +69,10 @@ def run(quick: bool) -> dict[str, Figure]:
 
 def _measure(walk: BarArrays, symbols: int, peer_bars: int) -> dict[str, float]:
     gappy = _thinned(walk)
-    hundred = {name: _new_bar(walk, 100, chosen=SETS[name]) for name in {**LATER, DEFAULT: "", "window-7": ""}}
+    later = _new_bars(walk, 100, [*LATER, *dict.fromkeys(LATER.values())])
     return {
-        "hundred": 1e3 * hundred[DEFAULT],
-        **{name: 1e6 * taken / len(SETS[name]) for name, taken in hundred.items()},
+        "hundred": 1e3 * _new_bar(walk, 100),
+        **{name: 1e6 * taken / len(SETS[name]) for name, taken in later.items()},
         "one": 1e6 * _new_bar(walk, 1),
         "cold": 1e3 * _new_bar(walk, 1, PAUSE),
         "batch": _per_bar(lambda: compute(SETS[PEER_SET], walk), symbols, BARS),
@@ -107,26 +109,31 @@ def _thinned(bars: BarArrays) -> BarArrays:
     return BarArrays(open_time=bars.open_time[kept], **fields, interval_ms=bars.interval_ms)
 
 
-def _new_bar(
-    walk: BarArrays, symbols: int, pause: float = 0.0, rounds: int = 60, chosen: FeatureSet = SETS[DEFAULT]
-) -> float:
+def _new_bar(walk: BarArrays, symbols: int, pause: float = 0.0) -> float:
     """Return the median time (s) of an engine with full windows for one new bar of each symbol."""
-    engine = Engine([chosen])
-    warm = chosen.lookback
+    return _new_bars(walk, symbols, [DEFAULT], pause)[DEFAULT]
+
+
+def _new_bars(walk: BarArrays, symbols: int, sets: Sequence[str], pause: float = 0.0) -> dict[str, float]:
+    """Return the same for each set by its name. Engines take turns at each bar, since the machine is not equally fast
+    all the time."""
+    engines = {name: Engine([SETS[name]]) for name in sets}
+    warm = max(SETS[name].lookback for name in sets)
     names = [f"S{number}" for number in range(symbols)]
-    taken = []
-    for number in range(warm + rounds):
+    taken: dict[str, list[float]] = {name: [] for name in sets}
+    for number in range(warm + ROUNDS):
         fields: dict[str, Any] = {field: float(array[number]) for field, array in walk.fields().items()}
         time_open = int(walk.open_time[number])
         bars = [BarClosed(symbol, MINUTE, time_open, **fields, origin="replay") for symbol in names]
-        if number < warm:
-            engine.apply(bars, 1 + number * symbols)
-            continue
-        time.sleep(pause)
-        start = time.perf_counter()
-        engine.handle(bars, 1 + number * symbols)
-        taken.append(time.perf_counter() - start)
-    return float(np.median(taken))
+        for name, engine in engines.items():
+            if number < warm:
+                engine.apply(bars, 1 + number * symbols)
+                continue
+            time.sleep(pause)
+            start = time.perf_counter()
+            engine.handle(bars, 1 + number * symbols)
+            taken[name].append(time.perf_counter() - start)
+    return {name: float(np.median(each)) for name, each in taken.items()}
 
 
 def _talipp(walk: BarArrays, count: int) -> Callable[[], object]:
