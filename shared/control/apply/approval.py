@@ -36,6 +36,8 @@ def held(state: State, command: Command) -> Rejected | None:
     match command:
         case Promote() if "promote" in rule.commands:
             what, way = "a promotion", "promote"
+        case Promote(weight=weight) if weight is not None and "set_weights" in rule.commands:
+            what, way = "a promotion with a weight", "promote"
         case SetWeights() if "set_weights" in rule.commands:
             what, way = "a change of the weights", "weights"
         case StepWeight(up=True) if "set_weights" in rule.commands:

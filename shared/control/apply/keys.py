@@ -2,6 +2,7 @@
 
 from typing import Final, get_args
 
+from immutables import Map
 from msgspec import structs
 
 from schemas.control import Command, RevokeKey, TrustKey
@@ -31,14 +32,18 @@ def trust(state: State, command: TrustKey) -> State | Rejected:
 
 
 def revoke(state: State, command: RevokeKey) -> State | Rejected:
-    """End the trust in a key for good. One key that can trust others must remain."""
+    """End the trust in a key for good. One key that can trust others must remain.
+
+    Proposals of a holder without another key end: the key may have been stolen before it was revoked."""
     key_id = command.key_id
     if key_id not in state.keys:
         return Rejected(f"key {key_id!r} is not trusted; the keys are {', '.join(sorted(state.keys)) or 'none'}")
     if not any(may(key, TrustKey) for name, key in state.keys.items() if name != key_id):
         return Rejected(f"{key_id!r} is the last key that may trust_key; trust its successor first")
-    revoked = state.revoked.set(key_id, state.version + 1)
-    return structs.replace(state, keys=state.keys.delete(key_id), revoked=revoked)
+    revoked, keys = state.revoked.set(key_id, state.version + 1), state.keys.delete(key_id)
+    holders = {key.holder for key in keys.values()}
+    proposals = {number: each for number, each in state.proposals.items() if each.by.holder in holders}
+    return structs.replace(state, keys=keys, revoked=revoked, proposals=Map(proposals))
 
 
 def may(key: TrustKey, command: type[Command]) -> bool:

@@ -275,6 +275,23 @@ def test_with_keys_an_approver_needs_a_key_that_may_approve() -> None:
     after(state, approve(state), "cy")
 
 
+def test_what_a_revoked_key_proposed_ends_unless_its_holder_has_another() -> None:
+    state = after(signed(), Propose(PROMOTION), "dan")
+    assert not after(state, RevokeKey("dan")).proposals
+    state = signed(Propose(PROMOTION))
+    state = after(state, TrustKey("ada-2", signer("ada-2").public_key, "ada"))
+    assert after(state, RevokeKey("ada"), key="ada-2").proposals == state.proposals
+
+
+def test_a_rule_for_weights_holds_a_promotion_that_sets_one() -> None:
+    weighted = msgspec.structs.replace(PROMOTION, weight=0.9)
+    state = given(SetApprovalRule(("set_weights",), ("ben", "cy")))
+    after(state, PROMOTION)
+    assert "a promotion with a weight needs a second person" in refusal(state, weighted, "ada")
+    made = after(after(state, Propose(weighted)), Approve(state.version + 1, weighted), "ben")
+    assert made.models["a"].weight == 0.9
+
+
 def test_a_key_signs_only_what_it_may() -> None:
     state = signed(Propose(PROMOTION))
     assert "may not refuse" in refusal(state, Refuse(state.version), "cy")
