@@ -101,7 +101,7 @@ wheels: ## Fill wheels/ with what an image is made from, for a build without a r
 	@$(PYTHON) -m pip wheel --quiet --wheel-dir wheels --constraint constraints.txt --no-deps \
 	    $(TORCH_INDEX:%=--extra-index-url %) torch
 	@$(PYTHON) -m pip wheel --quiet --wheel-dir wheels --constraint constraints.txt --find-links wheels \
-	    setuptools wheel async-timeout '.[train,ml,parquet,telemetry,notify,exchange,observatory]'
+	    setuptools wheel async-timeout '.[train,ml,parquet,telemetry,notify,exchange,observatory,phone]'
 	@rm wheels/conclave_signals-*.whl
 
 clean: ## Remove what was installed and generated here

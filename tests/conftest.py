@@ -18,7 +18,8 @@ from shared.log.memory import MemoryLog, wall_ms
 from shared.log.redis import RedisLog
 from shared.server.embedded import EmbeddedServer
 
-IMAGE = "valkey/valkey:8"
+IMAGES: Final = {"valkey/valkey:8": "valkey-server", "redis:7": "redis-server"}
+"""The first that is at hand is used, with its program; the first of all is pulled if none is."""
 
 EXAMPLES: Final = 100
 FUZZED: Final = 10
@@ -58,8 +59,9 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="session")
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server for this session alone: in a container where Docker answers, else embedded."""
-    with _container() if _docker_answers() else _embedded(tmp_path_factory.mktemp("server")) as url:
+    """A server for this session alone: in a container where Docker answers and has or gets an image, else embedded."""
+    image = _image() if _docker_answers() else None
+    with _container(image) if image else _embedded(tmp_path_factory.mktemp("server")) as url:
         yield url
 
 
@@ -212,13 +214,28 @@ def _docker_answers() -> bool:
     return False
 
 
+def _image() -> str | None:
+    """An image that is at hand, or was pulled now."""
+
+    def done(*words: str) -> bool:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return subprocess.run(["docker", *words], capture_output=True, timeout=60, check=False).returncode == 0
+        return False
+
+    for image in IMAGES:
+        if done("image", "inspect", image):
+            return image
+    first = next(iter(IMAGES))
+    return first if done("pull", first) else None
+
+
 @contextlib.contextmanager
-def _container() -> Iterator[str]:
+def _container(image: str) -> Iterator[str]:
     from testcontainers.core.container import DockerContainer
     from testcontainers.core.wait_strategies import LogMessageWaitStrategy
 
-    container = DockerContainer(IMAGE).with_exposed_ports(6379)
-    container = container.with_command("valkey-server --appendonly yes --save ''")
+    container = DockerContainer(image).with_exposed_ports(6379)
+    container = container.with_command(f"{IMAGES[image]} --appendonly yes --save '' --protected-mode no")
     with container.waiting_for(LogMessageWaitStrategy("Ready to accept connections")) as started:
         yield f"redis://{started.get_container_host_ip()}:{started.get_exposed_port(6379)}/0"
 

@@ -77,6 +77,25 @@ def test_every_dependency_has_its_reason_and_no_other_is_named() -> None:
     assert {name for name in reasons - names if not name.lower().startswith("opentelemetry")} == {"hiredis"}
 
 
+def test_the_wheels_hold_every_extra_that_an_image_or_a_machine_installs() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+
+    def with_those_within(names: Sequence[str]) -> set[str]:
+        inner = [
+            each for name in names for one in extras[name] for each in re.findall(r"conclave-signals\[(.*)\]", one)
+        ]
+        return {*names, *(with_those_within([each for one in inner for each in one.split(",")]) if inner else ())}
+
+    def named(file: str, pattern: str) -> set[str]:
+        found = re.findall(pattern, (ROOT / file).read_text("utf-8"))
+        assert found
+        return with_those_within(",".join(found).split(","))
+
+    wheels = named("Makefile", r"'\.\[(\w.*)\]'")
+    assert named("Dockerfile", r"'\.\[(.*)\]'") - wheels == set()
+    assert named("systemd/install.sh", r"EXTRAS:-(.*)\}") - wheels == set()
+
+
 def test_the_list_of_rooms_names_every_package() -> None:
     page = (ROOT / "docs" / "README.md").read_text()
     rooms = {path.parent.name for top in ("shared", "services") for path in (ROOT / top).glob("*/__init__.py")}
