@@ -28,16 +28,18 @@ FROM build AS build-ml
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 RUN PIP_EXTRA_INDEX_URL="$PIP_EXTRA_INDEX_URL $TORCH_INDEX" $INSTALL --no-deps torch
 RUN $INSTALL '.[train,ml,parquet,telemetry]' && $COMPILE $PACKAGES
+COPY conclave_signals.py ./
 COPY schemas schemas
 COPY shared shared
 COPY services services
-RUN $INSTALL --no-deps --force-reinstall . && cd $PACKAGES && $COMPILE schemas shared services
+RUN $INSTALL --no-deps --force-reinstall . && cd $PACKAGES && $COMPILE conclave_signals.py schemas shared services
 
 FROM build AS build-slim
+COPY conclave_signals.py ./
 COPY schemas schemas
 COPY shared shared
 COPY services services
-RUN $INSTALL --no-deps --force-reinstall . && cd $PACKAGES && $COMPILE schemas shared services
+RUN $INSTALL --no-deps --force-reinstall . && cd $PACKAGES && $COMPILE conclave_signals.py schemas shared services
 
 FROM ${PYTHON_IMAGE} AS base
 # LightGBM asks for the system's OpenMP.

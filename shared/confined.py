@@ -15,6 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from shared.processes import module_command
+
 MIB: Final = 2**20
 PROCESSOR_S: Final = 30
 """The most processor time of a child (seconds)."""
@@ -39,7 +41,7 @@ def confined(module: str, *words: str, memory_mb: int, data: bytes = b"") -> byt
     Raises ``ConfinedError``."""
     try:
         done = subprocess.run(  # noqa: S603  # a module of this project
-            [sys.executable, "-P", "-m", module, str(memory_mb), str(PROCESSOR_S), str(os.getpid()), *words],
+            module_command(module, str(memory_mb), str(PROCESSOR_S), str(os.getpid()), *words),
             input=data,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -10,7 +10,7 @@ from typing import Final
 
 NAME: Final = "conclave-signals"
 """The name in ``pyproject.toml``."""
-COMMAND: Final = "services.console.cli:main"
+COMMAND: Final = "conclave_signals:main"
 
 
 @cache

@@ -1,4 +1,5 @@
-"""Identify processes by their pid, their start time and the namespace of the pid, and end them.
+"""Identify processes by their pid, their start time and the namespace of the pid, end them, and start modules as
+processes.
 
 A pid alone does not identify a process: it is given to another one after the process has ended, and a restarted
 container has the pids that it had before. A file or a record that outlives a process must contain all three.
@@ -8,6 +9,7 @@ Where there is no ``/proc``, the start time and the namespace are not known, and
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +19,8 @@ from typing import Final, NamedTuple
 DEAD: Final = frozenset({"Z", "X", "x"})
 """The states of a process that has ended, in ``/proc/<pid>/stat``: it was killed, and its parent has not read its exit
 code yet. Its pid is not free."""
+LAUNCHER: Final = Path(__file__).parents[1] / "conclave_signals.py"
+"""The file that runs a module of this installation."""
 
 
 class ProcessIdentity(NamedTuple):
@@ -99,6 +103,14 @@ def state_and_start(pid: int) -> tuple[str, int]:
         return fields[0].decode(), int(fields[19])
     except (OSError, IndexError, ValueError):
         return "", 0
+
+
+def module_command(module: str, *words: str) -> list[str]:
+    """Return the command that runs an installed module as a child, with the interpreter of this process.
+
+    A package ``services`` of a person's project must not be run in place of the installed one: ``-P`` keeps the working
+    folder off the import path, and the launcher prefers its own installation to ``PYTHONPATH``."""
+    return [sys.executable, "-P", os.fspath(LAUNCHER), module, *words]
 
 
 @contextmanager

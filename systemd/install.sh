@@ -61,7 +61,7 @@ forget() { # releases other than this one and the one before
 
 source_of() { # a copy, so that building leaves nothing in the tree
     mkdir "$1/source"
-    (cd "$tree" && cp -R pyproject.toml README.md schemas shared services "$1/source/")
+    (cd "$tree" && cp -R pyproject.toml README.md conclave_signals.py schemas shared services "$1/source/")
     echo "$1/source"
 }
 

@@ -3,7 +3,6 @@
 A result is kept, so that its address can be opened again. What runs can be cancelled."""
 
 import os
-import sys
 import time
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
@@ -19,9 +18,10 @@ from schemas.codec import UNDECODABLE
 from services.observatory.projection import Projection
 from shared.audit.rerun import RerunFailed, RerunLine, RerunProgress, RerunRequest, RerunResult
 from shared.audit.whatif import Changes, WhatifResult
+from shared.processes import module_command
 from shared.settings import Settings
 
-CHILD: Final = (sys.executable, "-P", "-m", "services.console.research.rerun")
+CHILD: Final = module_command("services.console.research.rerun")
 """The console is the program, which hosts the core of every service."""
 KEPT: Final = 8
 SHOWN_S: Final = 0.4

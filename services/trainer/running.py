@@ -13,7 +13,8 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 
 from schemas.training import TrainingEvent, TrainingFailed
 from services.trainer.task import TASK, Task, failed
-from shared.runtime.process import ONE_THREAD, module_command
+from shared.processes import module_command
+from shared.runtime.process import ONE_THREAD
 from shared.settings import VARIABLE, Settings, find
 
 GIB: Final = 2**30

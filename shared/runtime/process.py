@@ -46,14 +46,6 @@ class InstallationError(RuntimeError):
     """The control stream and this machine's settings do not match. The message names the difference."""
 
 
-def module_command(module: str, *words: str) -> list[str]:
-    """Return the command that runs an installed module as a child, with the interpreter of this process.
-
-    ``-P`` keeps the working folder off the import path: a folder ``services`` in a person's project must not be run
-    in place of the installed package."""
-    return [sys.executable, "-P", "-m", module, *words]
-
-
 def owner(label: str) -> Owner:
     """Return this process as the owner of a group, shown to people as ``label``."""
     pid, born, namespace = identity_of(os.getpid())

@@ -10,7 +10,7 @@ import pytest
 from schemas.orders import OrderFilled
 from shared.exchanges import CREDENTIALS_FILE
 from shared.log.redis import RedisLog
-from shared.runtime.process import module_command
+from shared.processes import module_command
 from tests.exchange.executing import Installation, exchange
 from tests.exchange.trading import KEY, SECRET
 

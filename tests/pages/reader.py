@@ -14,7 +14,8 @@ from typing import IO, Final, NamedTuple
 
 from bench.installation import free_port
 from services.console.context import INTERRUPTED
-from shared.runtime.process import ONE_THREAD, module_command
+from shared.processes import module_command
+from shared.runtime.process import ONE_THREAD
 from tests.pages.reading import ROOT, Command, absent
 
 ENDLESS: Final = re.compile(r"--follow\b|\bwatch$")

@@ -40,12 +40,12 @@ def install(folder: Path, name: str, command: str) -> None:
 
 
 def test_a_message_names_the_extra_of_what_is_installed(nothing_installed: Path) -> None:
-    install(nothing_installed, "conclave-signals", "services.console.cli:main")
+    install(nothing_installed, "conclave-signals", "conclave_signals:main")
     assert (install_command("trees"), version()) == ("pip install 'conclave-signals[trees]'", "3.1")
 
 
 def test_a_fork_is_found_by_its_command(nothing_installed: Path) -> None:
-    install(nothing_installed, "house-signals", "services.console.cli:main")
+    install(nothing_installed, "house-signals", "conclave_signals:main")
     assert (install_command("ml"), version()) == ("pip install 'house-signals[ml]'", "3.1")
 
 

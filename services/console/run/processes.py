@@ -25,7 +25,8 @@ from typing import IO, Final
 import anyio
 from anyio.abc import Process, TaskGroup
 
-from shared.runtime.process import ONE_THREAD, module_command
+from shared.processes import module_command
+from shared.runtime.process import ONE_THREAD
 
 SHORTEST_DELAY_S: Final = 0.1
 LONGEST_DELAY_S: Final = 10.0
