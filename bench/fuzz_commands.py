@@ -26,7 +26,7 @@ import click
 from bench import fuzz_samples as samples
 from bench.harness import Figure
 from services.console.cli import MODULES, cli, main
-from services.console.run.service import TRY_AGAIN
+from services.console.context import TRY_AGAIN
 from shared.server.embedded import EmbeddedServer
 
 LINES: Final = 10_000
@@ -35,7 +35,7 @@ PATIENCE_S: Final = 5.0
 """Seconds after which a command is interrupted as by Ctrl-C."""
 ENDING_S: Final = 30.0
 """Seconds that it then has until it is killed: on a busy machine one that is ended needs several."""
-DOCUMENTED: Final = frozenset((0, 1, 2, 3, 130))
+DOCUMENTED: Final = frozenset((0, 1, 2, 3, TRY_AGAIN, 130))
 LEFT_OUT: Final = {("up",), ("demo",)}
 TEXTS: Final = (
     "", " ", "x", "0", "-1", "1e999", "NaN", "9" * 40, "[red]", "[/prod]", "a=b", "a=1,b=2", "a=", "=", "epochs=3",
@@ -190,8 +190,6 @@ def fault(found: Ended, words: tuple[str, ...]) -> str:
         return found.output[found.output.index("Traceback") :].strip().splitlines()[-1][:200]
     if found.code == -signal.SIGKILL:
         return "not ended by Ctrl-C"
-    if words[:1] in {("run",), ("guard",), ("prepare",), ("observatory",)} and found.code == TRY_AGAIN:
-        return ""
     return "" if found.code in DOCUMENTED else f"exit code {found.code}"
 
 

@@ -1,6 +1,7 @@
 """``conclave``: the entry point of the command line.
 
-Exit codes: 0 done; 1 a check failed; 2 wrong usage, or it cannot run; 3 inconclusive; 130 interrupted by Ctrl-C.
+Exit codes: 0 done; 1 a check failed; 2 wrong usage, or it cannot run; 3 inconclusive; 75 the server can do it after a
+while; 130 interrupted by Ctrl-C.
 """
 
 import functools

@@ -15,6 +15,8 @@ import click
 from shared.settings import Settings
 
 P = ParamSpec("P")
+TRY_AGAIN: Final = 75
+"""EX_TEMPFAIL of sysexits(3)."""
 INTERRUPTED: Final = 130
 """128 and the number of SIGINT, as shells have it."""
 

@@ -1,8 +1,23 @@
-"""The errors that are shown as a message, and their exit codes. Any other error is a bug and shows its traceback."""
+"""The errors that are shown as a message, and their exit codes. Any other error is a bug and shows its traceback.
+
+What the server answers, by what helps (``shared.log.connection`` sorts it):
+
+| answer | error | command | service |
+|---|---|---|---|
+| no or a wrong password, no permission, no such database, an unknown command | ``ServerError`` | 2 | 2 |
+| memory or disk full, read-only, too few replicas | ``UnavailableError`` | 2 | 75 |
+| none, or not in time | ``UnavailableError`` | 2 | 75 |
+| its last writes are lost | ``TruncatedLogError`` | 2 | 75 |
+| loading, busy, no connection left, another role, a slot that is being moved | ``PassingError`` | 75 | 75 |
+
+2: a person must change something, and its supervisor tries a service again after longer and longer delays. 75: it may
+succeed at any moment. A service is then needed at once, and its supervisor starts it soon.
+"""
 
 from typing import Final
 
 from schemas.codec import UnwritableError
+from services.console.context import TRY_AGAIN
 from services.console.control.issuing import NoDecisionError, OtherLogError, PassedError
 from shared.archive import CorruptError, LostError, StoreError
 from shared.artifacts import ArtifactError, ManifestError
@@ -15,7 +30,7 @@ from shared.families.libraries import LibraryMissingError
 from shared.importing.comparing import DiffersError
 from shared.importing.layouts import LayoutError
 from shared.importing.reading import SourceFileError
-from shared.log import OwnedError, SupersededError, TruncatedLogError, UnavailableError
+from shared.log import OwnedError, PassingError, SupersededError, TruncatedLogError, UnavailableError
 from shared.log.admin import NotEmptyError
 from shared.log.connection import ServerError
 from shared.log.durability import UnfitServerError
@@ -32,6 +47,7 @@ from shared.training.fitting import NotStoredError
 from shared.training.splits import SplitError
 
 CODES: Final[dict[type[Exception], int]] = {
+    PassingError: TRY_AGAIN,  # before UnavailableError, of which it is one
     NoDecisionError: 3,
     RefusedError: 1,
     OtherLogError: 1,

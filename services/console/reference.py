@@ -13,8 +13,9 @@ PAGE: Final = Path(__file__).parents[2] / "docs" / "reference" / "commands.md"
 HEAD: Final = """# Commands
 
 Written by `make docs` from the help texts of the commands. Exit codes: 0 done, 1 a check failed or a command was
-refused, 2 wrong usage or it cannot run, 3 inconclusive, 75 try again (`run`, `guard`, `observatory` and `prepare`, for
-a supervisor, where the server does not answer), 130 interrupted by Ctrl-C (what runs until then, as `up`, ends with 0).
+refused, 2 wrong usage or it cannot run, 3 inconclusive, 75 try again: the server is loading, busy, out of connections
+or changing its role (`run`, `guard`, `observatory` and `prepare` also end so where it does not answer, takes no writes
+or lost its last ones), 130 interrupted by Ctrl-C (what runs until then, as `up`, ends with 0).
 Commands that change something need `--reason`.
 
 A table that is wider than the terminal is printed as a block for each row, with the names of its columns; 80 columns

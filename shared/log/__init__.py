@@ -248,7 +248,12 @@ class UnavailableError(ConnectionError):
     """The server cannot be reached or does not answer. Every call may be repeated, including a commit."""
 
 
-class LoadingError(UnavailableError):
+class PassingError(UnavailableError):
+    """The server answers, and does it after a while, without any change: it is busy, changes its role, or has no
+    connection left."""
+
+
+class LoadingError(PassingError):
     """The server is still loading its data file, and answers after that."""
 
 

@@ -17,7 +17,7 @@ from redis.connection import HiredisRespSerializer
 from redis.exceptions import AskError, AuthenticationError, MovedError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as BrokenError
 
-from shared.log import LoadingError, UnavailableError
+from shared.log import LoadingError, PassingError, UnavailableError
 
 CONNECT_S: Final = 5.0
 """How long a connection may take to open and to log in (seconds)."""
@@ -37,6 +37,12 @@ _AGAIN: Final = {
     "NOREPLICAS",
 }
 """Error codes of a server after which the command may be tried again."""
+_KINDS: Final = {
+    "LOADING": LoadingError,
+    **dict.fromkeys(("BUSY", "TRYAGAIN", "MASTERDOWN", "CLUSTERDOWN", "UNBLOCKED"), PassingError),
+}
+"""Those after which it succeeds without any change."""
+_NO_CLIENT: Final = "ERR max number of clients"
 _DO: Final = {
     "OOM": "raise its memory limit (CONFIG SET maxmemory <bytes>, and in its configuration file)",
     "MISCONF": "make room on the disk of the server's directory (CONFIG GET dir), and look into its log",
@@ -50,7 +56,7 @@ _CHANGE: Final = {
     "WRONGPASS": f"Check {_LOGIN}",
     "NOPERM": "`conclave access` writes what the user of each service must be allowed to do",
     "ERR DB index": "Write a database in url in [redis] that the server has; 0 always exists",
-    "ERR max number of clients": "Raise its limit: CONFIG SET maxclients <number>, and in its configuration file",
+    _NO_CLIENT: "Raise its limit: CONFIG SET maxclients <number>, and in its configuration file",
 }
 """What a person must change after an error, by the beginning of its text."""
 _NO_MASTER: Final = ("READONLY", "UNBLOCKED")
@@ -263,13 +269,14 @@ def judged(where: str, error: RedisError) -> UnavailableError | ServerError:
     code = text.split(" ", 1)[0]
     change = next((f". {todo}" for begin, todo in _CHANGE.items() if text.startswith(begin)), "")
     if code in _AGAIN:
-        kind = LoadingError if code == "LOADING" else UnavailableError
-        return kind(f"{where} cannot do it now: {text}" + (f" What to do: {_DO[code]}" if code in _DO else ""))
+        sentence = f"{where} cannot do it now: {text}" + (f" What to do: {_DO[code]}" if code in _DO else "")
+        return _KINDS.get(code, UnavailableError)(sentence)
     if isinstance(error, AskError):  # a client of redis-py for one node; the next attempt looks the node up again
         return UnavailableError(f"{where}: slot {error.slot_id} has moved, or is being moved")
     if isinstance(error, AuthenticationError | ResponseError):
         return ServerError(f"{text.rstrip('.')}{change} ({where})" if change else text)
-    return UnavailableError(f"{where} does not answer: {text}{change}")
+    kind = PassingError if text.startswith(_NO_CLIENT) else UnavailableError
+    return kind(f"{where} does not answer: {text}{change}")
 
 
 def _words(error: RedisError) -> str:

@@ -10,7 +10,7 @@ import anyio
 import click
 
 from services.console.run.processes import LONGEST_DELAY_S
-from shared.log import UnavailableError
+from shared.log import PassingError, UnavailableError
 from shared.log.durability import check_server
 from shared.runtime.process import InstallationError, record_of
 from shared.server.embedded import CARD, EmbeddedError, EmbeddedServer
@@ -28,6 +28,8 @@ async def server_for(settings: Settings, *, restoring: bool = False) -> AsyncIte
     try:
         server = await check_server(redis_url_with_password(settings), settings.redis.ephemeral)
         _refuse_server_of_another(settings, server.data)
+    except PassingError:  # it is there
+        raise
     except UnavailableError as error:
         if (why := _elsewhere(settings, restoring)) is not None:
             raise UnavailableError(f"{error}{why}") from None

@@ -2,7 +2,7 @@
 training stack each would not fit on a small machine.
 
 Exit codes for a supervisor: 0 drained, or at the end of its input; 2 it cannot run, and printed why; 75 the server does
-not answer, refuses this user or lost its last writes.
+not answer, takes no writes or lost its last ones (``services.console.errors``).
 """
 
 import functools
@@ -15,11 +15,10 @@ from typing import Any, Final, ParamSpec
 import anyio
 import click
 
-from services.console.context import settings_of
+from services.console.context import TRY_AGAIN, settings_of
 from services.console.parsing import COUNT, POSITIVE
 from shared.distribution import install_command
 from shared.log import TruncatedLogError, UnavailableError
-from shared.log.connection import ServerError
 from shared.runtime.process import die_with_parent, serve, stop_on_signal
 from shared.runtime.service import Service
 from shared.settings import PHONE_TOKEN, Settings, SettingsError, phone_token
@@ -27,8 +26,6 @@ from shared.telemetry import logs
 
 P = ParamSpec("P")
 
-TRY_AGAIN: Final = 75
-"""EX_TEMPFAIL of sysexits(3)."""
 SERVICES: Final = (
     "feature-builder",
     "model-worker",
@@ -50,14 +47,14 @@ NO_PHONE: Final = f"the bot for a phone needs python-telegram-bot: {install_comm
 
 def supervised(command: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
     """Make a click command of a coroutine function, for a supervisor: it ends with one line and ``TRY_AGAIN`` if the
-    server does not answer, answers with an error (a user that is being changed), or lost its last writes."""
+    server does not answer, takes no writes now, or lost its last ones."""
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         lost = None
         try:
             anyio.run(functools.partial(command, *args, **kwargs), backend_options={"use_uvloop": True})
-        except* (UnavailableError, TruncatedLogError, ServerError) as group:
+        except* (UnavailableError, TruncatedLogError) as group:
             lost = next(_leaves(group))
         # Not in the except block: SystemExit raised there would be wrapped in a group and lose its exit code.
         if lost is not None:
