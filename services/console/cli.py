@@ -147,6 +147,10 @@ def _main() -> None:
         if word != word.encode(errors="replace").decode():
             _end(f"{word!r:.200} is not UTF-8; a name of a file that is not can be reached by a link", 2)
     try:
+        os.getcwd()
+    except OSError as error:
+        _end(f"the working folder cannot be used ({error.strerror}): change to another one", 2)
+    try:
         code = cli.main(prog_name="conclave", standalone_mode=False)
     except click.ClickException as error:
         error.show()

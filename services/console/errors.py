@@ -14,6 +14,7 @@ What the server answers, by what helps (``shared.log.connection`` sorts it):
 succeed at any moment. A service is then needed at once, and its supervisor starts it soon.
 """
 
+import os
 from typing import Final
 
 from schemas.codec import UnwritableError
@@ -89,7 +90,10 @@ CODES: Final[dict[type[Exception], int]] = {
 
 def message(error: BaseException) -> str:
     """Return what is shown of an error. Of an event that cannot be written, because of a word that was given, only the
-    field and what is expected of it."""
+    field and what is expected of it; of a file, its name and what the system answered."""
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        names = filter(None, (error.filename, error.filename2))
+        return f"{' and '.join(os.fsdecode(each) for each in names)}: {error.strerror}"
     return str(error).partition("; event: ")[0] if isinstance(error, UnwritableError) else str(error)
 
 

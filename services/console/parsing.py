@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import click
 
+from services.console.context import login
 from shared.commands.words import pairs as parsed
 
 COUNT: Final = click.IntRange(min=0)
@@ -29,6 +30,23 @@ class FilePath(click.Path):
         file = Path(os.fsdecode(path))
         if file.is_char_device() or file.is_block_device():
             self.fail(f"{str(file)!r} is a device, not a file", param, ctx)
+        return path
+
+
+class NewFile(click.Path):
+    """The path of a file that a command writes at its end. What keeps it from that is found before its work."""
+
+    def __init__(self) -> None:
+        super().__init__(dir_okay=False, writable=True, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """See ``click.Path``."""
+        path = super().convert(value, param, ctx)
+        folder = Path(os.fsdecode(path)).parent
+        if not folder.is_dir():
+            self.fail(f"no file can be written to {str(folder)!r}: there is no such folder", param, ctx)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            self.fail(f"no file can be written to {str(folder)!r}: it is read-only for {login()}", param, ctx)
         return path
 
 

@@ -55,6 +55,18 @@ class ArtifactStore:
         self._openings.add(digest, parse(data))
         return digest
 
+    def require_writable(self) -> None:
+        """Raise ``ArtifactError`` if nothing can be saved, so that nobody trains for hours to find that out."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=HIDDEN, dir=self.path) as folder:
+                (Path(folder) / MANIFEST).write_bytes(bytes(4096))
+        except OSError as error:
+            raise ArtifactError(
+                f"no artifact can be saved in {self.path}: {error.strerror}. Change that first, or `state` in "
+                f"[installation] of the settings"
+            ) from None
+
     def _write(self, digest: str, files: Mapping[str, bytes]) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
         making = Path(tempfile.mkdtemp(prefix=HIDDEN, dir=self.path))

@@ -47,7 +47,8 @@ class RowReader(Protocol):
         """Whether rows have a symbol."""
 
     def chunks(self) -> Iterator[Chunk]:
-        """Yield the rows of the file from its beginning. Raises ``SourceError`` if they cannot be read."""
+        """Yield the rows of the file from its beginning, never none at once. Raises ``SourceError`` if they cannot be
+        read."""
 
 
 def milliseconds(times: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:

@@ -147,7 +147,8 @@ class Text:
                     file.readline()
                     number += 1
                 while lines := list(islice(file, CHUNK)):
-                    yield self._chunk(lines, number)
+                    if any(line.strip("\r\n") for line in lines):
+                        yield self._chunk(lines, number)
                     number += len(lines)
         except BROKEN as error:
             raise SourceError(f"{self.name}: cannot be read on after line {number - 1}: {error}") from error

@@ -13,7 +13,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from shared.features.bars import BarArrays
+from shared.features.bars import FURTHER, BarArrays
 from shared.features.history import history
 from shared.features.sets import FeatureSet
 
@@ -56,9 +56,12 @@ def leaks(feature_set: FeatureSet, bars: BarArrays, trials: Iterable[int], seed:
     ``trials``: one item for each trial. Raises ``LeakError`` where no bar has a vector."""
     whole = history(feature_set, bars)
     if not len(whole.rows):
+        read = frozenset[str]().union(*(feature.expression.fields for feature in feature_set.features))
+        needed = [name for name in FURTHER if name in read]
+        further = f" that have {', '.join(needed)}" if needed else ""
         raise LeakError(
-            f"no bar has a vector of {feature_set.name}: it needs {feature_set.lookback} bars without a gap, and there "
-            f"are {len(bars)}"
+            f"no bar has a vector of {feature_set.name}: it needs {feature_set.lookback} bars without a gap"
+            f"{further}, and there are {len(bars)}"
         )
     random = np.random.default_rng(seed)
     counts = [0] * len(feature_set)

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from services.console.bars.view import as_json, gap_text, moments, show
 from services.console.output import OUTPUT, echo_json, printable, terminal
+from services.console.parsing import NewFile
 from services.console.progress import watched
 from services.console.sources import STATED, stated
 from shared.bars import LeftOut, SourceError, open_source
@@ -29,7 +30,7 @@ NAMED: Final = 10
 OUT: Final = click.option(
     "--out",
     required=True,
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=NewFile(),
     help="New file: .parquet, .feather, .csv, .csv.gz.",
 )
 

@@ -12,6 +12,7 @@ from services.console.control.membership import shadow
 from services.console.evidence.money import show_money
 from services.console.evidence.records import entries_in, read_verdicts, recorded_scores
 from services.console.output import OUTPUT, echo_json, terminal, terminal_table
+from services.console.parsing import NewFile
 from services.console.progress import watched_async
 from shared.archive import SegmentStore
 from shared.archive.location import open_archive
@@ -42,7 +43,7 @@ NUMBERS: Final = (
 
 @shadow.command()
 @click.option("--model", help="Only the candidates of this model.")
-@click.option("--html", type=click.Path(dir_okay=False, writable=True, path_type=Path), help="Write the page here.")
+@click.option("--html", type=NewFile(), help="Write the page here.")
 @OUTPUT
 @click.pass_context
 @asynchronous

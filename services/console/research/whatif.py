@@ -18,7 +18,7 @@ from services.console.audit.verify import entry_range
 from services.console.context import settings_of
 from services.console.control.issuing import store_of
 from services.console.output import OUTPUT, echo_json, terminal, terminal_table
-from services.console.parsing import pairs
+from services.console.parsing import NewFile, pairs
 from services.console.progress import progress
 from services.model_worker.main import service as worker_of
 from shared.artifacts import ArtifactError, ArtifactStore
@@ -41,7 +41,7 @@ from shared.runtime.service import Batch, Received
 @click.option("--weight", "weights", multiple=True, metavar="MODEL=WEIGHT", help="Another weight; the others shrink.")
 @click.option("--policy", "policy", multiple=True, metavar="FIELD=VALUE", help="Another policy field, as edge=0.05.")
 @click.option("--archive", type=click.Path(exists=True, file_okay=False), help="Read only sealed files, not Redis.")
-@click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Write a page with charts to this file.")
+@click.option("--html", type=NewFile(), help="Write a page with charts to this file.")
 @OUTPUT
 @click.pass_context
 def whatif(

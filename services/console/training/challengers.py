@@ -35,6 +35,7 @@ class Keep(NamedTuple):
 @asynchronous
 async def require_challengers(settings: Settings, model: str) -> None:
     """Raise what keeps an artifact of ``model`` from being registered, before a sweep that may take hours."""
+    store_of(settings).require_writable()
     await require_possible(settings, model, "shadow")
 
 

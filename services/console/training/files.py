@@ -119,6 +119,7 @@ async def train_files(
     settings = settings_of(context)
     if then is not None:
         await require_possible(settings, model, then, weight)
+    store_of(settings).require_writable()
     source, name = chosen_source(options)
     how = {"horizon": horizon, "hold": hold, "seed": seed, "params": completed(family, params, preset)}
     with ended_by_interrupt("nothing is stored"):

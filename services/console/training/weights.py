@@ -7,7 +7,7 @@ import click
 
 from schemas.common import ACTIONS
 from services.console.context import asynchronous, ended_by_interrupt, settings_of
-from services.console.control.issuing import changing
+from services.console.control.issuing import changing, store_of
 from services.console.parsing import POSITIVE, SHARE, FilePath, parameters
 from services.console.progress import progress
 from services.console.sources import BARS_OPTIONS, chosen_source
@@ -82,6 +82,7 @@ async def import_(
     settings = settings_of(context)
     if then is not None:
         await require_possible(settings, model, then)
+    store_of(settings).require_writable()
     source, name = chosen_source(options)
     bars = bars_of(source)
     with ended_by_interrupt("nothing is stored"), progress(f"importing {weights.name}"):

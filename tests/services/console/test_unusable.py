@@ -8,6 +8,7 @@ import pytest
 
 from bench.fuzz_commands import leaves
 from services.console.cli import cli, main
+from services.console.parsing import NewFile
 from tests.services.console.conftest import Desk, Ended
 
 ADD = ("observatory", "user", "add", "ada", "--role", "viewer", "--reason", "a test", "--password-file")
@@ -37,6 +38,11 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *wo
         ((*ADD, "bytes"), "in UTF-8"),
         (("bars", "check", "."), "no file of bars in it"),
         (("bars", "merge", "bars.csv", "--out", "bars.csv"), "expected the name of a new file"),
+        (("bars", "merge", "bars.csv", "--out", "nowhere/all.csv"), "there is no such folder"),
+        (("bars", "resample", "bars.csv", "--to", "1h", "--out", "bytes/all.csv"), "there is no such folder"),
+        (("whatif", "--html", "nowhere/page.html"), "there is no such folder"),
+        (("shadow", "report", "--html", "nowhere/page.html"), "there is no such folder"),
+        (("keys", "new", "nowhere/key"), "conclave: nowhere/key"),
         (("no-such-\udcff",), "is not UTF-8"),
         (("halt", "--reason", "\udcff"), "is not UTF-8"),
     ],
@@ -98,3 +104,55 @@ def test_ctrl_c_while_an_error_is_shown_is_no_traceback(
     monkeypatch.setattr("services.console.errors.exit_code", pressed)
     found = run(capsys, monkeypatch, "keys", "new", "x" * 300)
     assert (found.code, "interrupted" in found.err) == (130, True)
+
+
+def test_a_working_folder_that_is_gone_is_a_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    found = run(capsys, monkeypatch, "status")
+    assert (found.code, "change to another one" in found.err) == (2, True), found
+
+
+@pytest.mark.parametrize("state", ["a file", "/proc/1"])
+def test_nothing_is_trained_where_nothing_can_be_saved(
+    state: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a file").write_text("")
+    Path("conclave.toml").write_text(f'[installation]\nstate = "{state}"\n')
+    words = ("--model", "m", "--family", "prior", "--synthetic", "sequence", "--count", "400", "--reason", "a test")
+    found = run(capsys, monkeypatch, "train", "files", *words)
+    assert (found.code, "no artifact can be saved in" in found.err) == (2, True), found
+    assert "training" not in found.err
+
+
+def test_every_option_for_a_file_to_write_is_checked_before_the_work() -> None:
+    written = [
+        (words, parameter.name)
+        for words, command in leaves(cli)
+        for parameter in command.params
+        if parameter.name in {"out", "html"} and isinstance(parameter.type, click.Path) and parameter.type.file_okay
+    ]
+    assert len(written) > 3
+    unchecked = [each for each in written if not isinstance(parameter_type(*each), NewFile)]
+    assert unchecked == []
+
+
+def parameter_type(words: tuple[str, ...], name: str) -> object:
+    command = dict(leaves(cli))[words]
+    return next(parameter.type for parameter in command.params if parameter.name == name)
+
+
+def test_features_check_without_a_set_leaves_out_those_that_these_bars_have_no_vector_of(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bars = ("--synthetic", "null", "--symbols", "1", "--count", "400", "--trials", "2")
+    found = run(capsys, monkeypatch, "features", "check", *bars)
+    assert (found.code, "user-8: no value moved" in found.out) == (0, True), found
+    assert "flow-38: it needs 319 bars without a gap that have trades, quote_volume, taker_volume" in found.err
+    found = run(capsys, monkeypatch, "features", "check", "flow-38", *bars)
+    assert found.code == 2, found

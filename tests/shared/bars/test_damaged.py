@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from bench import fuzz_samples as samples
 from shared.bars import Good, SourceError, open_source
+from shared.bars.amount import estimated_rows
 from shared.bars.columns import ROLES, stated_columns
 from shared.bars.times import parse_zone
 
@@ -51,6 +52,21 @@ def test_a_damaged_file_is_read_or_refused(
     with suppress(SourceError):
         for row in open_source(path, zone=parse_zone(zone) if zone else None, columns=said):
             assert isinstance(row, Good) or row.detail
+
+
+@pytest.mark.parametrize("lines", range(4))
+def test_a_file_that_ends_after_its_first_lines_is_read_or_refused(lines: int, tmp_path: Path) -> None:
+    """A header alone is what an exchange without trades in a month writes."""
+    texts = [*samples.texts_of_programs(), b"open_time,open,high,low,close,volume\n"]
+    for number, data in enumerate(text + end for text in texts for end in (b"", b"\n", b"\r\n\r\n")):
+        path = tmp_path / f"{number}" / "BTC-USDT-1m.csv"
+        path.parent.mkdir()
+        path.write_bytes(b"".join(data.splitlines(keepends=True)[:lines]))
+        with suppress(SourceError):
+            source = open_source(path)
+            assert estimated_rows(source) is not None
+            for row in source.rows():
+                assert isinstance(row, Good) or row.detail
 
 
 @given(st.text(max_size=30))
