@@ -56,10 +56,10 @@ class ArtifactStore:
         return digest
 
     def require_writable(self) -> None:
-        """Raise ``ArtifactError`` if nothing can be saved, so that nobody trains for hours to find that out."""
+        """Raise ``ArtifactError`` if nothing can be saved. Call it before hours of training."""
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=HIDDEN, dir=self.path) as folder:
+            nearest = next(each for each in (self.path.absolute(), *self.path.absolute().parents) if each.exists())
+            with tempfile.TemporaryDirectory(prefix=HIDDEN, dir=nearest) as folder:
                 (Path(folder) / MANIFEST).write_bytes(bytes(4096))
         except OSError as error:
             raise ArtifactError(
