@@ -48,7 +48,7 @@ async def run(settings: Settings, stop: anyio.Event) -> None:
             server = Server(site, settings.observatory)
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(server.serve, [listening])
-                tasks.start_soon(site.trials.serve)
+                tasks.start_soon(site.computations.serve)
                 loop.ready()
                 _log.info(
                     "the observatory answers at http://%s:%d", settings.observatory.host, settings.observatory.port
@@ -56,7 +56,7 @@ async def run(settings: Settings, stop: anyio.Event) -> None:
                 await loop.repeat(projection.turn, 0.0, stop)
                 projection.save()
                 server.should_exit = True
-                site.trials.close()
+                site.computations.close()
     finally:
         listening.close()
 

@@ -7,12 +7,21 @@
 
 import base64
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import msgspec
 
-from schemas.control import Approve, Command, CommandRecorded, Promote, Propose, Refuse
+from schemas.control import (
+    Approve,
+    Command,
+    CommandRecorded,
+    Promote,
+    Propose,
+    Refuse,
+    RevertProbation,
+    Rollback,
+)
 from schemas.decisions import DecisionMade
 from schemas.gates import VerdictReached
 from schemas.readiness import ArtifactReady
@@ -36,6 +45,44 @@ class ProofError(ValueError):
 def canonical(value: Any) -> bytes:
     """Return the bytes that are signed: JSON with sorted keys, no spaces, and only ASCII characters."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
+
+
+def pack_name(version: int) -> str:
+    """Return the name of the files of a pack, without their suffix."""
+    return f"proof-{version}"
+
+
+def packed(pack: dict[str, Any]) -> bytes:
+    """Return the content of the file of a pack."""
+    return (json.dumps(pack, indent=1, sort_keys=True) + "\n").encode()
+
+
+def provable(configurations: Configurations, version: int) -> tuple[int, ...]:
+    """Return the versions whose packs prove what votes since a version: the version itself, if it promoted an artifact;
+    after a rollback, the promotions of the artifacts that vote again."""
+    command = effect_of(configurations.envelopes[version - 1].event.command)
+    match command:
+        case Promote():
+            return (version,)
+        case Rollback() | RevertProbation() if version > 1:
+            before, now = configurations.states[version - 2 : version]
+            votes = {name: one.champion for name, one in now.models.items()}
+            changed = {name: votes[name] for name in votes if votes[name] != before.model(name).champion}
+            return tuple(sorted(_promotions(configurations, version, changed)))
+        case _:
+            return ()
+
+
+def _promotions(configurations: Configurations, version: int, champions: Mapping[str, str | None]) -> Iterator[int]:
+    """Yield the last promotion of each champion before a version."""
+    wanted = dict(champions)
+    for envelope in reversed(configurations.envelopes[: version - 1]):
+        command = effect_of(envelope.event.command)
+        if isinstance(command, Promote) and wanted.get(command.model) == command.artifact:
+            del wanted[command.model]
+            yield envelope.event.version
+        if not wanted:
+            return
 
 
 def gather(

@@ -20,6 +20,8 @@ from shared.log import Entry, StreamKey
 
 PROMOTION: Final = "promotion"
 """The name of the check that only tells what speaks against the promotion."""
+SIGNATURE: Final = "signature"
+"""The name of the check that an unsigned pack fails."""
 
 
 class ProofCheck(NamedTuple):
@@ -61,14 +63,14 @@ def check(pack: Any, trusted: str | None = None) -> list[ProofCheck]:
 
 def _of_signature(pack: Any, trusted: str | None) -> ProofCheck:
     if "signature" not in pack:
-        return ProofCheck("signature", False, "the pack is not signed")
+        return ProofCheck(SIGNATURE, False, "the pack is not signed")
     unsigned = {name: value for name, value in pack.items() if name != "signature"}
     key = unsigned["signed_by"]["public_key"]
     if not verify(canonical(unsigned), pack["signature"], key):
-        return ProofCheck("signature", False, "the signature is not that of its key over this pack")
+        return ProofCheck(SIGNATURE, False, "the signature is not that of its key over this pack")
     if trusted is not None and key != trusted:
-        return ProofCheck("signature", False, f"signed by {key[:12]}, not by the trusted key")
-    return ProofCheck("signature", True, f"{unsigned['signed_by']['key_id']} ({key[:12]})")
+        return ProofCheck(SIGNATURE, False, f"signed by {key[:12]}, not by the trusted key")
+    return ProofCheck(SIGNATURE, True, f"{unsigned['signed_by']['key_id']} ({key[:12]})")
 
 
 def _entry(item: Any) -> Entry:

@@ -1,8 +1,10 @@
 """Render a proof pack as an HTML page."""
 
 import json
+from pathlib import Path
 from typing import Any, Final
 
+from shared.audit.proof import pack_name, packed
 from shared.audit.proof_checks import reservations
 from shared.report.pages import render
 from shared.report.tables import TextTable
@@ -33,6 +35,16 @@ def page(pack: dict[str, Any]) -> str:
         equal=sum(one["equal_without_it"] for one in shadow),
         parts=[(title, _tables(body[name]), _lines(body[name])) for name, title in TITLES.items()],
     )
+
+
+def write_pack(pack: dict[str, Any], folder: Path) -> tuple[Path, Path]:
+    """Write a pack as JSON and as a page into a folder, which is made if it is missing. Return both files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    name = pack_name(pack["body"]["version"])
+    file, shown = folder / f"{name}.json", folder / f"{name}.html"
+    file.write_bytes(packed(pack))
+    shown.write_text(page(pack), encoding="utf-8")
+    return file, shown
 
 
 def _tables(value: Any) -> list[TextTable]:

@@ -17,11 +17,11 @@ from services.console.parsing import FilePath
 from services.console.progress import progress
 from shared.audit.configurations import Configurations
 from shared.audit.findings import Findings
-from shared.audit.proof import ProofError, gather, sign_pack
-from shared.audit.proof_checks import PROMOTION, ProofCheck, check
+from shared.audit.proof import ProofError, gather, packed, sign_pack
+from shared.audit.proof_checks import PROMOTION, SIGNATURE, ProofCheck, check
 from shared.control import effect_of
 from shared.control.signing import load_private
-from shared.report.proof import page
+from shared.report.proof import page, write_pack
 
 
 class _OrMake(click.Group):
@@ -61,12 +61,31 @@ def make(context: click.Context, what: str, key: Path | None, out: Path, archive
             raise click.UsageError(str(error)) from None
     if key is not None:
         pack = sign_pack(pack, load_private(key))
-    name = f"proof-{pack['body']['version']}"
-    out.mkdir(parents=True, exist_ok=True)
-    (out / f"{name}.json").write_text(json.dumps(pack, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    (out / f"{name}.html").write_text(page(pack), encoding="utf-8")
-    checks = [one for one in check(pack) if key is not None or one.what != "signature"]
-    _show(checks, output, f"{out / name}.json and .html")
+    file, _ = write_pack(pack, out)
+    checks = [one for one in check(pack) if key is not None or one.what != SIGNATURE]
+    _show(checks, output, f"{file} and .html")
+    context.exit(0 if all(one.good for one in checks) else 1)
+
+
+@proof.command()
+@click.argument("file", type=FilePath())
+@click.option("--key", required=True, type=FilePath(), help="Sign with this private key (PEM).")
+@OUTPUT
+@click.pass_context
+def sign(context: click.Context, file: Path, key: Path, output: str) -> None:
+    """Sign a pack that is not signed, such as one that was downloaded from the observatory. Its page is written again.
+
+    Its claims are checked first. Exit code 0 it is signed, 1 a claim does not hold, so it is not signed, 2 it was
+    signed before."""
+    pack, checks = _read(file)
+    if any(one.good for one in checks if one.what == SIGNATURE):
+        raise click.UsageError(f"{file} was signed before, by {pack['signed_by']['key_id']}")
+    if all(one.good for one in checks if one.what != SIGNATURE):
+        pack = sign_pack(pack, load_private(key))
+        file.write_bytes(packed(pack))
+        file.with_suffix(".html").write_text(page(pack), encoding="utf-8")
+        checks = check(pack)
+    _show(checks, output, str(file))
     context.exit(0 if all(one.good for one in checks) else 1)
 
 
@@ -77,12 +96,18 @@ def make(context: click.Context, what: str, key: Path | None, out: Path, archive
 @click.pass_context
 def check_(context: click.Context, file: Path, public: str | None, output: str) -> None:
     """Check a pack without a server or a store. Exit code 0 it holds, 1 it does not."""
-    try:
-        checks = check(json.loads(file.read_text(encoding="utf-8")), public)
-    except ValueError as error:
-        checks = [ProofCheck("format", False, f"{file}: {error}")]
+    _, checks = _read(file, public)
     _show(checks, output, str(file))
     context.exit(0 if all(one.good for one in checks) else 1)
+
+
+def _read(file: Path, public: str | None = None) -> tuple[Any, list[ProofCheck]]:
+    """Return the content of a file, and what is found in it."""
+    try:
+        pack = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        return None, [ProofCheck("format", False, f"{file}: {error}")]
+    return pack, check(pack, public)
 
 
 def _version(configurations: Configurations, what: str) -> int:

@@ -5,10 +5,10 @@ from typing import Final
 
 from msgspec import Struct
 
-from schemas.control import CommandRecorded
 from services.observatory.core import State
 from services.observatory.journal import VersionDecision
 from shared.audit.configurations import Configurations
+from shared.audit.proof import provable
 from shared.control import State as Control
 from shared.control import head_of
 from shared.control.changes import changes, words
@@ -19,7 +19,8 @@ REFUSED: Final = 20
 
 class EntryShown(Struct, frozen=True):
     """One command: who issued it, when and why, with which key, and the head of the chain after it. ``decisions``: how
-    many decisions of those that are kept were made under it."""
+    many decisions of those that are kept were made under it. ``proofs``: the versions whose proof packs prove what
+    votes since a promotion or a rollback."""
 
     version: int
     at: int
@@ -31,6 +32,7 @@ class EntryShown(Struct, frozen=True):
     signed: bool
     head: str
     decisions: int
+    proofs: tuple[int, ...]
 
 
 class RefusedShown(Struct, frozen=True):
@@ -100,10 +102,7 @@ def screen(state: State, configurations: Configurations, *, page: int = 1) -> Hi
     pages = max(1, -(-count // PAGE))
     page = min(max(page, 1), pages)
     newest = count - (page - 1) * PAGE
-    entries = [
-        entry_of(state, configurations.envelopes[version - 1].event)
-        for version in range(newest, max(newest - PAGE, 0), -1)
-    ]
+    entries = [entry_of(state, configurations, version) for version in range(newest, max(newest - PAGE, 0), -1)]
     refused = configurations.reader.refused
     return HistoryScreen(
         count=count,
@@ -129,7 +128,7 @@ def version(state: State, configurations: Configurations, number: int) -> Versio
         version=number,
         newest=len(configurations.states),
         head=now.head,
-        entry=entry_of(state, configurations.envelopes[number - 1].event),
+        entry=entry_of(state, configurations, number),
         halted=now.halted,
         rule=now.policy.rule,
         quorum_weight=now.policy.quorum_weight,
@@ -156,8 +155,9 @@ def differences(before: Control, after: Control) -> tuple[ChangeShown, ...]:
     return tuple(ChangeShown(*change) for change in changes(before, after))
 
 
-def entry_of(state: State, recorded: CommandRecorded) -> EntryShown:
+def entry_of(state: State, configurations: Configurations, version: int) -> EntryShown:
     """Return one command."""
+    recorded = configurations.envelopes[version - 1].event
     what = words(recorded.command)
     decided = state.versions.get(recorded.version)
     return EntryShown(
@@ -171,6 +171,7 @@ def entry_of(state: State, recorded: CommandRecorded) -> EntryShown:
         signed=recorded.signature is not None,
         head=head_of(recorded),
         decisions=decided.count if decided else 0,
+        proofs=provable(configurations, version),
     )
 
 

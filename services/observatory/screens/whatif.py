@@ -4,8 +4,8 @@ from typing import Final
 
 from msgspec import Struct, structs
 
-from services.observatory.whatif import Asked, Trial
-from shared.audit.rerun import RerunProgress
+from services.observatory.computing import Asked, Computation
+from shared.audit.computing import ComputeProgress
 from shared.audit.whatif import WhatifResult
 from shared.control import State as Control
 
@@ -38,12 +38,12 @@ class TrialShown(Struct, frozen=True):
     began: int
     ended: int
     reason: str
-    progress: RerunProgress | None
+    progress: ComputeProgress | None
     result: WhatifResult | None
 
 
 class WhatifScreen(Struct, frozen=True):
-    """What can be chosen, and the what-if that was asked for (None: none yet). ``busy``: another one runs."""
+    """What can be chosen, and the what-if that was asked for (None: none yet). ``busy``: something else is computed."""
 
     version: int
     rule: str
@@ -54,7 +54,7 @@ class WhatifScreen(Struct, frozen=True):
     busy: bool
 
 
-def screen(control: Control, asked: Asked, trial: Trial | None, running: Trial | None) -> WhatifScreen:
+def screen(control: Control, asked: Asked, trial: Computation | None, running: Computation | None) -> WhatifScreen:
     """Return the screen."""
     policy = structs.asdict(control.policy)
     return WhatifScreen(
@@ -63,22 +63,22 @@ def screen(control: Control, asked: Asked, trial: Trial | None, running: Trial |
         policy={name: f"{policy[name]:g}" for name in POLICY},
         models=tuple(_choice(control, model) for model in control.voting),
         asked=asked,
-        trial=shown(trial) if trial is not None else None,
+        trial=shown(trial, asked) if trial is not None else None,
         busy=running is not None and running is not trial,
     )
 
 
-def shown(trial: Trial) -> TrialShown:
+def shown(trial: Computation, asked: Asked) -> TrialShown:
     """Return one what-if."""
     return TrialShown(
-        name=trial.asked.name,
-        asked=trial.asked,
+        name=asked.name,
+        asked=asked,
         state=trial.state,
         began=trial.began,
         ended=trial.ended,
         reason=trial.reason,
         progress=trial.progress,
-        result=trial.result,
+        result=trial.result if isinstance(trial.result, WhatifResult) else None,
     )
 
 

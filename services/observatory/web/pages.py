@@ -1,11 +1,16 @@
 """What the routes share: a page, an error page, and what a route was asked for."""
 
-from typing import Any
+from typing import Any, Final
 from urllib.parse import quote
 
 import msgspec
 from litestar import MediaType, Request, Response
-from litestar.exceptions import HTTPException, NotAuthorizedException, ValidationException
+from litestar.exceptions import (
+    HTTPException,
+    NotAuthorizedException,
+    PermissionDeniedException,
+    ValidationException,
+)
 from litestar.response import Redirect
 from litestar.status_codes import HTTP_500_INTERNAL_SERVER_ERROR
 
@@ -34,6 +39,23 @@ def missing(site: Site, what: str, help_: str) -> Response[str]:
     found = page(site, "missing.html", here="", what=what, help=help_)
     found.status_code = 404
     return found
+
+
+OWN: Final = ("same-origin", "none")
+"""What a browser says of a request of this site's own pages, or of an address that a person typed."""
+
+
+class ComputingException(HTTPException):
+    """Something else is computed."""
+
+    status_code = 409
+
+
+def from_own_pages(request: "Request[Any, Any, Any]") -> None:
+    """Refuse a request of a page of another site: GET starts a computation, which changes nothing but takes processor
+    time."""
+    if request.headers.get("sec-fetch-site", "none") not in OWN:
+        raise PermissionDeniedException("a page of another site may not start or end a computation")
 
 
 def failed(request: "Request[Any, Any, Any]", error: Exception) -> Response[Any]:

@@ -7,14 +7,14 @@ import anyio
 from litestar.di import NamedDependency
 from msgspec import Struct
 
+from services.observatory.computing import Asked, Computation, Computations
 from services.observatory.doctor import Doctor
 from services.observatory.journal import put_newest
 from services.observatory.projection import Projection
-from services.observatory.screens import health, history, models, now, proposals, symbol, training, whatif
+from services.observatory.screens import health, history, models, now, proof, proposals, symbol, training, whatif
 from services.observatory.screens.now import Around
 from services.observatory.web.rendering import render
 from services.observatory.web.sessions import Access
-from services.observatory.whatif import Asked, Trials
 from shared.artifacts import ArtifactStore
 from shared.commands.desk import CommandDesk
 from shared.settings import Settings
@@ -55,7 +55,7 @@ class Site:
     ) -> None:
         self.settings = settings or Settings()
         self.doctor = Doctor(projection, self.settings)
-        self.trials = Trials(projection, self.settings)
+        self.computations = Computations(projection, self.settings)
         self.access = access
         self.desk = desk
         self.projection = projection
@@ -179,11 +179,22 @@ def _job(site: Site, view: View) -> Parts:
     return {"job": render("parts/job.html", job=training.shown(observed), alone=True, patch=True)}
 
 
+def whatif_of(site: Site, name: str) -> Computation | None:
+    """Return a what-if by the name of its question; None if it was not asked lately."""
+    found = site.computations.find(name)
+    return found if found is not None and isinstance(found.asked, Asked) else None
+
+
 def _whatif(site: Site, view: View) -> Parts:
-    trial = site.trials.find(view.name)
-    asked = trial.asked if trial is not None else Asked()
-    screen = whatif.screen(site.projection.newest, asked, trial, site.trials.running)
+    trial = whatif_of(site, view.name)
+    asked = trial.asked if trial is not None and isinstance(trial.asked, Asked) else Asked()
+    screen = whatif.screen(site.projection.newest, asked, trial, site.computations.running)
     return {"trial": render("parts/trial.html", screen=screen, patch=True)}
+
+
+def _proof(site: Site, view: View) -> Parts:
+    screen = proof.screen(site.projection.control, view.page, site.computations) if view.page > 0 else None
+    return {} if screen is None else {"proof": render("parts/proof.html", screen=screen, patch=True)}
 
 
 MAKERS: Final[Mapping[str, Any]] = {
@@ -192,6 +203,7 @@ MAKERS: Final[Mapping[str, Any]] = {
     "proposals": _proposals,
     "health": _health,
     "history": _history,
+    "proof": _proof,
     "symbol": _symbol,
     "training": _training,
     "job": _job,

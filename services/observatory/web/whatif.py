@@ -4,41 +4,33 @@ A what-if changes nothing, so that GET starts one; it takes processor time, so t
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any
 
 from anyio import to_thread
 from litestar import Request, Response, get
-from litestar.exceptions import ClientException, HTTPException, NotFoundException, PermissionDeniedException
+from litestar.exceptions import ClientException, NotFoundException, PermissionDeniedException
 from litestar.params import FromQuery
 from litestar.response import Redirect
 
+from services.observatory.computing import Asked, BusyError, Computation, asked_of
 from services.observatory.screens import whatif
-from services.observatory.web.pages import missing, page, part
-from services.observatory.web.site import Site, SiteOf
-from services.observatory.whatif import Asked, BusyError, Trial, asked_of
+from services.observatory.web.pages import ComputingException, from_own_pages, missing, page, part
+from services.observatory.web.site import Site, SiteOf, whatif_of
 from shared.audit.whatif import WhatifResult
 from shared.commands.words import pairs
 from shared.report import whatif as drawn
 from shared.report.drawing import ChartsMissingError
 from shared.report.pages import PageFigure
 
-OWN: Final = ("same-origin", "none")
-"""What a browser says of a request of this site's own pages, or of an address that a person typed."""
-
-
-class RunningException(HTTPException):
-    """Another what-if runs."""
-
-    status_code = 409
-
 
 @get("/whatif", include_in_schema=False)
 async def whatif_page(site: SiteOf, request: "Request[Any, Any, Any]", name: FromQuery[str] = "") -> Response[Any]:
     """Show what can be chosen; start what is asked for. ``name``: a question that was asked lately."""
-    trial = site.trials.find(name) or site.trials.running
+    trial = whatif_of(site, name) or _running(site)
     if not name and request.query_params:
         try:
-            trial = site.trials.start(_own(request, _from_form(request)))
+            from_own_pages(request)
+            trial = site.computations.start(_from_form(request))
         except BusyError:
             return Redirect("/whatif")
         except ValueError as error:
@@ -53,7 +45,7 @@ async def whatif_page(site: SiteOf, request: "Request[Any, Any, Any]", name: Fro
 @get("/whatif/result", include_in_schema=False)
 async def result_part(site: SiteOf, name: FromQuery[str]) -> Response[str]:
     """Show the result of a what-if."""
-    trial = site.trials.find(name)
+    trial = whatif_of(site, name)
     if trial is None or trial.result is None:
         raise NotFoundException
     return part("parts/whatif-result.html", **await _result(site, trial))
@@ -62,17 +54,19 @@ async def result_part(site: SiteOf, name: FromQuery[str]) -> Response[str]:
 @get("/whatif/cancel", include_in_schema=False)
 async def cancel_part(site: SiteOf, request: "Request[Any, Any, Any]") -> Response[Any]:
     """End the what-if that runs."""
-    running = site.trials.running
-    _own(request, None)
-    site.trials.cancel()
-    return Redirect(f"/whatif?name={running.asked.name}" if running is not None else "/whatif")
+    from_own_pages(request)
+    running = _running(site)
+    if running is None:
+        return Redirect("/whatif")
+    site.computations.cancel()
+    return Redirect(f"/whatif?name={running.asked.name}")
 
 
 @get(
     "/api/v1/whatif",
     tags=["whatif"],
     summary="What would have been decided?",
-    raises=[PermissionDeniedException, RunningException],
+    raises=[PermissionDeniedException, ComputingException],
 )
 async def whatif_answer(
     site: SiteOf,
@@ -88,13 +82,16 @@ async def whatif_answer(
     """Return what can be chosen, and how far the what-if of these parameters is; `start`: start it, if it was not
     asked before. `champion` is `MODEL=ARTIFACT`, `weight` is `MODEL=WEIGHT` (the others share the rest), `without` is a
     model whose ballots count for nothing, `policy` is `FIELD=VALUE`; each may be repeated. `since` and `until` are
-    milliseconds since 1970. One runs at a time: 409 while another does."""
+    milliseconds since 1970. One thing is computed at a
+    time: 409 while another is."""
     try:
         champions, weights, fields = (pairs(words or []).items() for words in (champion, weight, policy))
         asked = asked_of(champions, weights, without or [], fields, since, until)
-        trial = site.trials.start(_own(request, asked)) if start else site.trials.find(asked.name)
+        if start:
+            from_own_pages(request)
+        trial = site.computations.start(asked) if start else site.computations.find(asked.name)
     except BusyError as error:
-        raise RunningException(f"{error}: /api/v1/whatif/cancel") from None
+        raise ComputingException(str(error)) from None
     except ValueError as error:
         raise ClientException(str(error)) from None
     return _screen(site, trial, asked)
@@ -108,17 +105,16 @@ async def whatif_answer(
 )
 async def cancel_answer(site: SiteOf, request: "Request[Any, Any, Any]") -> whatif.WhatifScreen:
     """End the what-if that runs, and return it; nothing happens if none does."""
-    _own(request, None)
-    running = site.trials.running
-    site.trials.cancel()
+    from_own_pages(request)
+    running = _running(site)
+    if running is not None:
+        site.computations.cancel()
     return _screen(site, running)
 
 
-def _own(request: "Request[Any, Any, Any]", asked: Any) -> Any:
-    """Return what is asked, unless a page of another site asks for it."""
-    if request.headers.get("sec-fetch-site", "none") not in OWN:
-        raise PermissionDeniedException("a page of another site may not start or end a what-if")
-    return asked
+def _running(site: Site) -> Computation | None:
+    running = site.computations.running
+    return running if running is not None and isinstance(running.asked, Asked) else None
 
 
 def _from_form(request: "Request[Any, Any, Any]") -> Asked:
@@ -138,14 +134,15 @@ def _moment(text: str) -> int:
     return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp() * 1000)
 
 
-def _screen(site: Site, trial: Trial | None, asked: Asked | None = None) -> whatif.WhatifScreen:
-    shown = asked or (trial.asked if trial is not None else Asked())
-    return whatif.screen(site.projection.newest, shown, trial, site.trials.running)
+def _screen(site: Site, trial: Computation | None, asked: Asked | None = None) -> whatif.WhatifScreen:
+    shown = asked or (trial.asked if trial is not None and isinstance(trial.asked, Asked) else Asked())
+    return whatif.screen(site.projection.newest, shown, trial, site.computations.running)
 
 
-async def _result(site: Site, trial: Trial) -> dict[str, Any]:
+async def _result(site: Site, trial: Computation) -> dict[str, Any]:
     """Return what the part with the result shows; charts are drawn in a thread."""
-    assert trial.result is not None
+    assert isinstance(trial.asked, Asked)
+    assert isinstance(trial.result, WhatifResult)
     figures, fault = await to_thread.run_sync(_figures, trial.result, limiter=site.checking)
     shown = drawn.shown(trial.result, drawn.words_of(trial.asked.changes))
     return {**shown, "figures_shown": figures, "fault": fault}

@@ -99,6 +99,27 @@ def test_a_proof_names_both_and_holds(ruled: Any, tmp_path: Path) -> None:
     assert subprocess.run(words, capture_output=True, check=False).returncode == 0
 
 
+def test_a_pack_without_a_signature_is_signed_afterwards(ruled: Any, tmp_path: Path) -> None:
+    assert ruled("propose", "promote", "a", A2[:6], *ADA).code == 0
+    assert ruled("approve", "8", *BEN).code == 0
+    assert ruled("keys", "new", str(tmp_path / "auditor.pem")).code == 0
+    assert ruled("proof", "make", "a", "--out", str(tmp_path)).code == 0
+    file = next(tmp_path.glob("proof-*.json"))
+    assert "the pack is not signed" in ruled("proof", "check", str(file)).out
+    assert "Not signed" in file.with_suffix(".html").read_text()
+    pack = json.loads(file.read_text())
+    signing = ("proof", "sign", str(file), "--key", str(tmp_path / "auditor.pem"))
+    file.write_text(json.dumps({**pack, "body": {**pack["body"], "head": "ab" * 32}}))
+    assert ruled(*signing).code == 1  # a claim does not hold
+    assert "signature" not in json.loads(file.read_text())
+    file.write_text(json.dumps(pack))
+    assert ruled(*signing).code == 0
+    assert ruled("proof", "check", str(file)).code == 0
+    assert "Signed by auditor" in file.with_suffix(".html").read_text()
+    again = ruled(*signing)
+    assert (again.code, "signed before" in again.err) == (2, True)
+
+
 def test_a_person_withdraws_or_is_refused(ruled: Any) -> None:
     for who in (ADA, BEN):
         assert ruled("propose", "promote", "a", A2[:6], *ADA).code == 0

@@ -89,7 +89,7 @@ WRITING: Final = {
         )
     ),
     *((name,) for name in ("retire", "halt", "resume", "weights", "issue", "guard", "notify", "access", "prepare")),
-    ("proof", "make"),
+    *(("proof", name) for name in ("make", "sign")),
     ("groups", "skip"),
     ("archive", "restore"),
     ("dead-letters", "retry"),

@@ -151,7 +151,7 @@ async def make_busy(served: Served, replayed: Replayed, redis_url: str, folder: 
 
 def count_sealed_files(served: Served, settings: Settings) -> None:
     """Let what-ifs read the archive of the settings, without a server."""
-    served.site.trials._settings, served.site.trials._archive = settings, settings.archive.path
+    served.site.computations._settings, served.site.computations._archive = settings, settings.archive.path
 
 
 def no_server() -> Settings:

@@ -80,11 +80,11 @@ async def served(replayed: Replayed, opened: Opened) -> AsyncIterator[Served]:
     server, listening = Server(site, settings), listen(settings)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(server.serve, [listening])
-        tasks.start_soon(site.trials.serve)
+        tasks.start_soon(site.computations.serve)
         while not server.started:
             await anyio.sleep(0.005)
         yield Served(site, settings.port)
-        site.trials.close()
+        site.computations.close()
         site.stop.set()
         server.should_exit = True
     listening.close()

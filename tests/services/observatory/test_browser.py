@@ -4,6 +4,7 @@
 
 import os
 import shutil
+import sys
 import warnings
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,15 +20,17 @@ from bench.replayed import Replayed
 from schemas.codec import encode
 from schemas.control import Halt
 from schemas.orders import OrderPlaced
+from services.observatory.computing import Asked
 from services.observatory.main import Server, listen
 from services.observatory.web.site import Site
-from services.observatory.whatif import Asked
 from shared.audit.whatif import Changes
 from shared.control.issuing import issue
+from shared.control.signing import generate
 from shared.log import StreamKey
 from tests.services.observatory.busy import make_busy, step
 from tests.services.observatory.conftest import Served
 from tests.services.observatory.events import EVENT, decision
+from tests.services.observatory.test_proof import made, promotion
 
 CHROMIUM: Final = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [
@@ -96,6 +99,7 @@ async def screens(served: Served) -> dict[str, str]:
         "models": "/models",
         "artifact": f"/models/{artifact}",
         "history": "/history",
+        "proof": f"/history/{promotion(served)}/proof",
         "training": "/training",
         **{f"training-{one.job.state}": f"/training/{name}" for name, one in jobs.items() if one.steps},
         "whatif": f"/whatif?name={ASKED.name}",
@@ -108,10 +112,11 @@ async def test_every_screen_fits_desk_and_phone_has_no_serious_fault_of_access_a
     served: Served, browser: Browser, replayed: Replayed, empty_redis_url: str, tmp_path: Path
 ) -> None:
     await make_busy(served, replayed, empty_redis_url, tmp_path / "state")
-    trial = served.site.trials.start(ASKED)
+    trial = served.site.computations.start(ASKED)
     while trial.state != "done":
         assert trial.state in {"waiting", "running"}, trial.reason
         await anyio.sleep(0.05)
+    await made(served, promotion(served))
     axe = AXE.read_text(encoding="utf-8")
     assert sha256(AXE.read_bytes()).hexdigest() == AXE_DIGEST
     folder = os.environ.get("SCREENSHOTS")
@@ -210,6 +215,33 @@ async def test_a_what_if_is_asked_by_keyboard_and_its_result_appears_by_itself(
     await page.locator("#result").get_by_text("weight of logistic 0.9").wait_for(timeout=120_000)
     assert await page.locator("#w-logistic").input_value() == "0.9"
     await page.context.close()
+
+
+async def test_a_proof_pack_is_made_from_the_timeline_and_what_is_downloaded_holds(
+    served: Served, browser: Browser, replayed: Replayed, empty_redis_url: str, tmp_path: Path
+) -> None:
+    await make_busy(served, replayed, empty_redis_url, tmp_path / "state")
+    page = await browser.page()
+    await page.goto(served.url + "/history")
+    await page.get_by_text("live", exact=True).wait_for()
+    await page.locator("#timeline").get_by_role("link", name="proof pack").first.click()
+    await page.wait_for_url("**/proof")
+    await page.keyboard.press("m")
+    await page.get_by_text("claims hold").wait_for(timeout=120_000)
+    assert await page.get_by_text("the pack is not signed").is_visible()
+    async with page.expect_download() as waited:
+        await page.get_by_role("link", name="Download proof-").click()
+    download = await waited.value
+    file = tmp_path / download.suggested_filename
+    await download.save_as(file)
+    await page.context.close()
+
+    words = (sys.executable, "-m", "services.console.cli", "proof")
+    generate(tmp_path / "ada.pem")
+    signed = await anyio.run_process([*words, "sign", str(file), "--key", str(tmp_path / "ada.pem")], check=False)
+    assert signed.returncode == 0, signed.stdout
+    checked = await anyio.run_process([*words, "check", str(file)], check=False)
+    assert checked.returncode == 0, checked.stdout
 
 
 async def test_the_progress_of_a_job_and_a_lag_are_live_and_a_letter_opens(

@@ -10,9 +10,9 @@ import msgspec
 import pytest
 
 from bench.replayed import Replayed, seal_all
-from services.console.research.rerun import rerun
-from services.observatory.whatif import Asked, BusyError, asked_of
-from shared.audit.rerun import RerunProgress, RerunRequest, RerunResult
+from services.console.audit.computing import compute
+from services.observatory.computing import Asked, BusyError, asked_of
+from shared.audit.computing import ComputeProgress, ComputeRequest, WhatifComputed, WhatifWork
 from shared.audit.whatif import Changes
 from shared.settings import Archive, Installation, Settings
 from tests.services.observatory.busy import count_sealed_files
@@ -44,19 +44,19 @@ async def until(condition: Callable[[], object]) -> None:
 
 def test_the_child_counts_what_the_console_counts_and_reports_how_far_it_is(replayed: Replayed, tmp_path: Path) -> None:
     settings = recorded(replayed, tmp_path)
-    reports: list[RerunProgress] = []
-    request = RerunRequest(
-        settings=settings, changes=Changes(weights={"logistic": 0.9}), since=0, until=0, now=1_800_000_000_000,
+    reports: list[ComputeProgress] = []
+    request = ComputeRequest(
+        settings=settings, work=WhatifWork(Changes(weights={"logistic": 0.9})), now=1_800_000_000_000,
         parent=0, archive=settings.archive.path,
     )  # fmt: skip
-    line = rerun(request, reports.append)
-    assert isinstance(line, RerunResult)
+    line = compute(request, reports.append)
+    assert isinstance(line, WhatifComputed)
     assert line.result.rounds > 500
     assert line.result.moved > 0
     assert {report.stage for report in reports} == {"outcomes", "rounds"}
     assert all(0.0 <= report.share <= 1.0 for report in reports)
-    same = rerun(msgspec.structs.replace(request, changes=Changes()), reports.append)
-    assert isinstance(same, RerunResult)
+    same = compute(msgspec.structs.replace(request, work=WhatifWork(Changes())), reports.append)
+    assert isinstance(same, WhatifComputed)
     assert same.result.moved == 0
 
 
@@ -70,7 +70,7 @@ def test_a_question_has_one_name_however_its_values_are_ordered() -> None:
 async def test_a_what_if_runs_as_a_process_and_its_result_is_kept(counting: Served) -> None:
     begun = await api(counting, "whatif?weight=logistic=0.9&start=true")
     assert begun["trial"]["state"] in {"waiting", "running"}
-    await until(lambda: counting.site.trials.running is None)
+    await until(lambda: counting.site.computations.running is None)
     shown = await api(counting, "whatif?weight=logistic=0.9")
     assert (shown["trial"]["state"], shown["trial"]["reason"]) == ("done", "")
     assert shown["trial"]["result"]["moved"] > 0
@@ -81,14 +81,14 @@ async def test_a_what_if_runs_as_a_process_and_its_result_is_kept(counting: Serv
     assert "Signed return" in page
     assert "<html" not in (await answer(counting, f"/whatif/result?name={name}")).text
     await api(counting, "whatif?weight=unknown=0.5&start=true")
-    await until(lambda: counting.site.trials.running is None)
+    await until(lambda: counting.site.computations.running is None)
     refused = (await api(counting, "whatif?weight=unknown=0.5"))["trial"]
     assert refused["state"] == "failed"
     assert "unknown does not vote" in refused["reason"]
 
 
 async def test_one_runs_at_a_time_and_can_be_cancelled(counting: Served) -> None:
-    trials = counting.site.trials
+    trials = counting.site.computations
     first = trials.start(Asked())
     assert trials.start(Asked()) is first
     with pytest.raises(BusyError):
@@ -103,9 +103,9 @@ async def test_one_runs_at_a_time_and_can_be_cancelled(counting: Served) -> None
 
 
 async def test_a_process_that_is_killed_is_a_result_that_failed(counting: Served) -> None:
-    trial = counting.site.trials.start(Asked())
-    await until(lambda: counting.site.trials._process is not None)
-    process = counting.site.trials._process
+    trial = counting.site.computations.start(Asked())
+    await until(lambda: counting.site.computations._process is not None)
+    process = counting.site.computations._process
     assert process is not None
     process.kill()
     await until(lambda: trial.state == "failed")
@@ -123,7 +123,7 @@ async def test_a_form_leads_to_the_address_of_its_question(counting: Served) -> 
     path = "/whatif?weight.logistic=0.8&champion.logistic=&policy.edge=&since=2024-01-01T00:00&until="
     found = await answer(counting, path)
     assert found.status_code == 302
-    running: Any = counting.site.trials.running
+    running: Any = counting.site.computations.running
     assert running.asked == Asked(Changes(weights={"logistic": 0.8}), since=1_704_067_200_000)
     assert found.headers["location"] == f"/whatif?name={running.asked.name}"
     page = (await answer(counting, found.headers["location"])).text
@@ -136,4 +136,4 @@ async def test_a_form_leads_to_the_address_of_its_question(counting: Served) -> 
 async def test_a_page_of_another_site_starts_and_ends_nothing(counting: Served, path: str) -> None:
     found: httpx.Response = await answer(counting, path, headers={"sec-fetch-site": "cross-site"})
     assert found.status_code == 403
-    assert counting.site.trials.running is None
+    assert counting.site.computations.running is None

@@ -1,4 +1,5 @@
-"""A what-if as a child process of the observatory: a request on standard input, lines of JSON on standard output.
+"""A what-if or a proof pack, computed as a child process of the observatory: a request on standard input, lines of JSON
+on standard output.
 
 The first lines report progress; the last one is the result, or why there is none. It runs at a low priority, and
 ends with its parent."""
@@ -15,19 +16,31 @@ from services.console.audit.tasks import source_of, where_of
 from services.console.research.whatif import whatif_result
 from shared.archive import CorruptError, LostError, StoreError
 from shared.artifacts import ArtifactError, ArtifactStore
+from shared.audit.computing import (
+    ComputeFailed,
+    ComputeLine,
+    ComputeProgress,
+    ComputeRequest,
+    PackWritten,
+    ProofWork,
+    WhatifComputed,
+    WhatifWork,
+)
 from shared.audit.configurations import Configurations
 from shared.audit.findings import Findings
-from shared.audit.rerun import RerunFailed, RerunProgress, RerunRequest, RerunResult
+from shared.audit.proof import gather
+from shared.audit.proof_checks import SIGNATURE, check
 from shared.audit.source import END, EntryRange, Recording
 from shared.audit.whatif import ChangesError
 from shared.log import START, Entry, StreamKey, UnavailableError
 from shared.log.connection import ServerError
 from shared.log.leases import id_order
+from shared.report.proof import write_pack
 from shared.runtime.process import die_with_parent
 
 EVERY: Final = 500
 """Entries between two reports."""
-Report = Callable[[RerunProgress], None]
+Report = Callable[[ComputeProgress], None]
 
 
 class Watched:
@@ -48,7 +61,7 @@ class Watched:
                 end = self._last if until == END else id_order(until)[0]
                 share = (at - first) / (end - first) if end > first else 0.0
                 stage = "outcomes" if place.stream == "scores" else "rounds"
-                self._report(RerunProgress(stage, place.partition, self._read, min(max(share, 0.0), 1.0)))
+                self._report(ComputeProgress(stage, place.partition, self._read, min(max(share, 0.0), 1.0)))
             yield entry
 
     def whole(self, place: StreamKey) -> bool:
@@ -56,41 +69,48 @@ class Watched:
         return self._source.whole(place)
 
 
-def rerun(request: RerunRequest, report: Report) -> RerunResult | RerunFailed:
+def compute(request: ComputeRequest, report: Report) -> WhatifComputed | PackWritten | ComputeFailed:
     """Compute what was requested."""
-    settings = request.settings
-    where = where_of(settings, request.archive or None)
+    where = where_of(request.settings, request.archive or None)
     store = ArtifactStore(Path(where.artifacts))
-    span = EntryRange(f"{request.since}-0" if request.since else START, f"{request.until}-0" if request.until else END)
     try:
         with source_of(where) as source:
             watched = Watched(source, report, request.now)
             configurations = Configurations(watched, Findings())
-            return RerunResult(whatif_result(watched, configurations, request.changes, store, span))
+            match request.work:
+                case WhatifWork(changes=changes, since=since, until=until):
+                    span = EntryRange(f"{since}-0" if since else START, f"{until}-0" if until else END)
+                    return WhatifComputed(whatif_result(watched, configurations, changes, store, span))
+                case ProofWork(version=version, folder=folder):
+                    pack = gather(watched, configurations, version, store)
+                    file, _ = write_pack(pack, Path(folder))
+                    checks = tuple(one for one in check(pack) if one.what != SIGNATURE)
+                    return PackWritten(version, file.stat().st_size, checks)
     except (
         ArtifactError,
         ChangesError,
         CorruptError,
         LostError,
+        OSError,
         ServerError,
         StoreError,
         UnavailableError,
         ValueError,
     ) as error:
-        return RerunFailed(str(error))
+        return ComputeFailed(str(error))
 
 
 def main() -> None:
     """Read the request, and write progress and result."""
     os.nice(10)
-    request = msgspec.json.decode(sys.stdin.buffer.read(), type=RerunRequest)
+    request = msgspec.json.decode(sys.stdin.buffer.read(), type=ComputeRequest)
     die_with_parent(request.parent)
 
-    def line(what: RerunProgress | RerunResult | RerunFailed) -> None:
+    def line(what: ComputeLine) -> None:
         sys.stdout.buffer.write(msgspec.json.encode(what) + b"\n")
         sys.stdout.buffer.flush()
 
-    line(rerun(request, line))
+    line(compute(request, line))
 
 
 if __name__ == "__main__":
