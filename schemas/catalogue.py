@@ -267,6 +267,7 @@ STREAMS: Final[dict[str, StreamSpec]] = {
                 "trainer",
                 "executor",
                 "archiver",
+                "phone",
             ),
             readers=("archiver", "watcher", "observatory", "phone", "console"),
             partitioned=True,

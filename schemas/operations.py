@@ -177,6 +177,24 @@ class StorageRecovered(Struct, frozen=True, tag="storage.recovered"):
     at: Milliseconds
 
 
+class PhoneSilent(Struct, frozen=True, tag="phone.silent"):
+    """The bot for a phone on ``host`` has had no answer from its chat server since ``began``, so no one can halt by
+    phone. Written once, when it has lasted for two minutes; ``PhoneAnswers`` follows when it is over. ``detail`` is the
+    last error. ``at`` is the server's time."""
+
+    host: str
+    began: Milliseconds
+    detail: Text
+    at: Milliseconds
+
+
+class PhoneAnswers(Struct, frozen=True, tag="phone.answers"):
+    """The chat server answers the bot for a phone again."""
+
+    host: str
+    at: Milliseconds
+
+
 AlarmEvent = (
     GapDetected
     | GroupRecreated
@@ -190,4 +208,6 @@ AlarmEvent = (
     | ClockStepped
     | StorageFailed
     | StorageRecovered
+    | PhoneSilent
+    | PhoneAnswers
 )

@@ -7,10 +7,9 @@ from msgspec import structs
 from schemas.access import AccessEvent
 from schemas.codec import UnwritableError, encode
 from shared.log import Log, StreamKey, UnavailableError
-from shared.log.leases import id_order
+from shared.log.appending import append_next
 
 ACCESS = StreamKey("access")
-RACES = 50
 _log = logging.getLogger("observatory")
 
 
@@ -25,14 +24,7 @@ class SignIns:
         not answer is logged: signing in to halt must not depend on it."""
         try:
             event = structs.replace(event, at=await self._log.time())
-            data = encode("access", event).data
-            for _ in range(RACES):
-                moment, sequence = id_order((await self._log.extent(ACCESS)).last)
-                entry = f"{event.at}-0" if event.at > moment else f"{moment}-{sequence + 1}"
-                if await self._log.append_at(ACCESS, entry, data):
-                    return True
+            return await append_next(self._log, ACCESS, encode("access", event).data, event.at)
         except (UnavailableError, UnwritableError) as error:
             _log.warning("not recorded on access: %s: %s", event, error)
             return False
-        _log.warning("not recorded on access: %s: %d other entries were appended first", event, RACES)
-        return False

@@ -15,8 +15,9 @@ from typing import Final
 import anyio
 import msgspec
 
-from schemas.codec import UNDECODABLE
+from schemas.codec import UNDECODABLE, encode
 from schemas.control import Command, Halt, Refuse, Resume
+from schemas.operations import PhoneSilent
 from services.observatory.projection import Projection
 from services.observatory.screens.now import Around
 from services.phone import core
@@ -24,6 +25,7 @@ from services.phone.chat import Chat, TryLaterError, UndeliverableError
 from services.phone.core import COMMANDS, OF_A_PROPOSAL, Act, ActName, Outcome, Person, Show
 from services.phone.messages import Received, Reply
 from services.phone.showing import Look, answer, proposal_lines
+from services.phone.silence import ALARMS, Silence
 from services.phone.telegram import Telegram, keep_out_of_logs
 from shared.commands.desk import prepared
 from shared.commands.forms import approving
@@ -31,12 +33,16 @@ from shared.control import ControlError, State
 from shared.control.fence import FenceError
 from shared.control.issuing import ControlWriter, RefusedError
 from shared.log import TruncatedLogError, UnavailableError
+from shared.log.appending import append_next
 from shared.log.connection import ServerError
 from shared.recovery.storage import Storage
 from shared.runtime.loop import opened_loop
 from shared.runtime.process import missing_by
+from shared.runtime.reported import reported_of_phone
 from shared.server.held_keys import HeldKeys, folder_of
 from shared.settings import PHONE_TOKEN, Settings, SettingsError, persons_of, phone_token
+from shared.telemetry.metrics import MetricReading
+from shared.telemetry.reporting import Telemetry
 
 GROUP: Final = "phone"
 FILE: Final = "phone.bin"
@@ -76,12 +82,18 @@ async def run(settings: Settings, stop: anyio.Event) -> None:
         writer = ControlWriter(loop.log, missing=missing_by(settings, loop.storage))
         await writer.state()  # so that a halt reads only what is new
         bot = Bot(chat, projection, writer, held, actors, folder / FILE, loop.storage, settings.models.names)
+        await bot.begin()
+
+        async def turn() -> None:
+            await projection.turn()
+            await bot.report(loop.telemetry)
+
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(bot.receive)
             tasks.start_soon(bot.send)
             loop.ready()
             _log.info("the bot answers %d chats", len(actors))
-            await loop.repeat(projection.turn, 0.0, stop)
+            await loop.repeat(turn, 0.0, stop)
             tasks.cancel_scope.cancel()
         projection.save()
 
@@ -121,7 +133,28 @@ class Bot:
         self._outgoing = anyio.Event()
         self._paused: dict[str, float] = {}
         self._faults = {"updates": "", "answers": ""}
+        self.silence = Silence(self._clock.steady_ms())
         self.state = self._load()
+
+    async def begin(self) -> None:
+        """Go on from what an earlier process reported about the chat server. Raises ``UnavailableError``."""
+        last = await reported_of_phone(self._projection.log)
+        self.silence = Silence(self._clock.steady_ms(), reported=isinstance(last, PhoneSilent))
+
+    async def report(self, meter: Telemetry) -> None:
+        """Report for how long the chat server has not answered. An alarm that cannot be written now is written at the
+        next call."""
+        now = self._clock.steady_ms()
+        meter.levels([MetricReading("conclave.phone.silence", (), self.silence.lasts_ms(now) / 1000)])
+        event = self.silence.due(now, self._clock.now_ms())
+        if event is None:
+            return
+        _log.log(logging.ERROR if isinstance(event, PhoneSilent) else logging.WARNING, "%s", event)
+        try:
+            if await append_next(self._projection.log, ALARMS, encode("alarms", event).data, event.at):
+                self.silence.wrote(event)
+        except (UnavailableError, ServerError) as error:
+            _log.warning("not written to alarms yet: %s", error)
 
     async def receive(self) -> None:
         """Ask for updates and handle each, for ever. A chat that does not answer is asked again after a delay that
@@ -132,10 +165,12 @@ class Bot:
                 updates = await self._chat.updates(core.replay_from(self.state, self._clock.now_ms()))
             except TryLaterError as error:
                 self._note("updates", str(error))
+                self.silence.failed(str(error))
                 await anyio.sleep(retry_s if error.wait_s is None else error.wait_s)
                 retry_s = min(2 * retry_s, LAST_RETRY_S)
                 continue
             self._note("updates", "")
+            self.silence.answered(self._clock.steady_ms())
             done = self.state.last
             for update in sorted(updates, key=lambda each: each.update):
                 await self.handle(update)

@@ -77,7 +77,10 @@ class Telegram:
         asked = {"timeout": POLL_S, "allowed_updates": json.dumps(KINDS)}
         query = urlencode(asked if after is None else {**asked, "offset": after + 1})
         # Not Bot.get_updates: one update that the library cannot read would hide all others, again and again.
-        rows = await self._asked(self._polling.post(f"{self._updates}?{query}", read_timeout=TIMEOUT_S + POLL_S))
+        try:
+            rows = await self._asked(self._polling.post(f"{self._updates}?{query}", read_timeout=TIMEOUT_S + POLL_S))
+        except UndeliverableError as error:  # of a request for updates: nothing is lost by asking again
+            raise TryLaterError(str(error)) from None
         return list(received(rows))
 
     async def send(self, reply: Reply) -> None:

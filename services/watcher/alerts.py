@@ -41,6 +41,7 @@ ALERTS: Final[dict[str, Alert]] = {
     "clock-stepped": Alert("critical", "the server's clock was set"),
     "storage-failed": Alert("critical", "a service cannot write a file, and goes on without it"),
     "archive-works": Alert("info", "the archive works again after a failure"),
+    "phone-silent": Alert("critical", "the chat server has not answered the bot for minutes: no one can halt by phone"),
     "exchange-waiting": Alert("critical", "an exchange has not answered for a minute, so no bars come from there"),
     "feed-interrupted": Alert("warning", "an exchange sent nothing for a minute or more, unplanned"),
     "bars-absent": Alert("warning", "an exchange does not have bars that it should have"),

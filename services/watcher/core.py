@@ -11,7 +11,14 @@ from schemas.control import CommandRecorded, Halt, Promote, Resume, RevertProbat
 from schemas.decisions import DecisionMade
 from schemas.gates import VerdictReached
 from schemas.market import BarClosed
-from schemas.operations import ClockAgrees, ClockApart, StorageFailed, StorageRecovered
+from schemas.operations import (
+    ClockAgrees,
+    ClockApart,
+    PhoneAnswers,
+    PhoneSilent,
+    StorageFailed,
+    StorageRecovered,
+)
 from schemas.orders import AccountDiffers, AccountReconciled, OrderFilled
 from schemas.training import (
     TrainingCompleted,
@@ -84,6 +91,15 @@ def observe(state: State, event: Any, partition: int, at: int) -> list[Notice]:
             if group == "archiver":  # its failure was reported, and not raised
                 return report(state, "archive-works", "", text, at)
             return list(set_alert(state, "storage-failed", f"{group} {host} {file}", text, at, active=False))
+        case PhoneSilent(host=host):
+            text = (
+                f"the bot on {host} has had no answer from its chat server for {duration(event.at - event.began)}, so "
+                f"no one can halt by phone (`conclave halt` on the server does): {event.detail}"
+            )
+            return list(set_alert(state, "phone-silent", "", text, at, active=True))
+        case PhoneAnswers(host=host):
+            text = f"the chat server answers the bot on {host} again"
+            return list(set_alert(state, "phone-silent", "", text, at, active=False))
         case FeedWaiting(exchange=exchange, cause=cause):
             text = f"{exchange} is {cause} since {duration(event.at - event.began)}: {event.detail}"
             return list(set_alert(state, "exchange-waiting", exchange, text, at, active=True))

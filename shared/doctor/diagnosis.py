@@ -10,7 +10,7 @@ from shared.control import State, checkpoint
 from shared.control.issuing import current, refused
 from shared.doctor.losses import MISSING, losses
 from shared.doctor.machine import clocks, failing, served, state_folder
-from shared.doctor.phone import phone_checks
+from shared.doctor.phone import chat_checks, phone_checks
 from shared.log import GroupView, Log, StreamKey
 from shared.log.connection import ServerError
 from shared.log.durability import UnfitServerError, check_server
@@ -77,6 +77,7 @@ async def diagnose(settings: Settings, name: str, known: KnownControl | None = N
                 *await clocks(log, settings.installation.partitions),
                 *await failing(log, settings.installation.partitions),
                 *served(known.state, groups),
+                *await chat_checks(settings, log),
                 *phone_checks(settings, known.state),
             ]
         facts |= found

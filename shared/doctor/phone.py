@@ -1,10 +1,15 @@
-"""The private keys that this server holds on behalf of persons, and what each may sign."""
+"""The bot for a phone: whether its chat server answers it, and the private keys that this server holds on behalf of
+persons, with what each may sign."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Final
 
 from schemas.control import Approve, Halt, Refuse, Resume
+from schemas.operations import PhoneSilent
 from shared.control import State
+from shared.log import Log
+from shared.runtime.reported import reported_of_phone
 from shared.server.held_keys import HeldKeys, folder_of
 from shared.server.security import SecurityCheck
 from shared.settings import Settings, persons_of
@@ -30,3 +35,19 @@ def phone_checks(settings: Settings, control: State) -> Iterator[SecurityCheck]:
             yield SecurityCheck(what, "good", f"{found}: {', '.join(tags)}")
         else:
             yield SecurityCheck(what, "unknown", f"{found}. {refusals[Halt]}", TRUST)
+
+
+async def chat_checks(settings: Settings, log: Log) -> list[SecurityCheck]:
+    """Return whether the chat server answers the bot, as far as the bot reported. Nothing, if there is no bot: no
+    person in the settings, and no report."""
+    last = await reported_of_phone(log)
+    match last:
+        case PhoneSilent(host=host, began=began, detail=detail):
+            since = f"{datetime.fromtimestamp(began / 1000, UTC):%Y-%m-%d %H:%M} UTC"
+            found = f"the chat server has not answered the bot on {host} since {since}: {detail}"
+            return [SecurityCheck("phone", "wrong", found, "docs/how-to/runbooks/phone-silent.md")]
+        case _ if settings.phone.persons:
+            found = "the bot does not report that its chat server is silent; send /status to see that it runs"
+            return [SecurityCheck("phone", "good", found)]
+        case _:
+            return []

@@ -1,11 +1,11 @@
-"""Find out at a start which failures of a service's disk or clock were reported and are not over.
+"""Find out which failures were reported and are not over: of a service's disk or clock, of the chat of the bot.
 
 So a failure that outlasts a restart is not reported again, and its end is reported by the process that sees it."""
 
 import socket
 from typing import Final, NamedTuple
 
-from schemas.operations import ClockAgrees, ClockApart, StorageFailed, StorageRecovered
+from schemas.operations import ClockAgrees, ClockApart, PhoneAnswers, PhoneSilent, StorageFailed, StorageRecovered
 from shared.log import Log, StreamKey
 from shared.log.events import events_of, reported_elsewhere
 
@@ -35,3 +35,10 @@ async def reported(log: Log, partition: int, group: str) -> Reported:
             case _:
                 pass
     return Reported(files, apart)
+
+
+async def reported_of_phone(log: Log) -> PhoneSilent | PhoneAnswers | None:
+    """Return the last report of a bot for a phone about its chat server; None if there is none."""
+    events = events_of(await log.tail(StreamKey("alarms"), NEWEST), reported_elsewhere)
+    last = [envelope.event for _, envelope in events if isinstance(envelope.event, PhoneSilent | PhoneAnswers)]
+    return last[-1] if last else None

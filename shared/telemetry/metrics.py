@@ -12,7 +12,7 @@ watcher, reports the state of the installation.
 from typing import Final, Literal, NamedTuple
 
 Kind = Literal["counter", "gauge", "histogram"]
-Reporter = Literal["each service", "ensemble-voter", "model-worker", "executor", "feed", "watcher"]
+Reporter = Literal["each service", "ensemble-voter", "model-worker", "executor", "feed", "phone", "watcher"]
 
 SECONDS: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 SHARES: Final = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.999)
@@ -135,6 +135,10 @@ METRICS: Final[dict[str, Metric]] = {
         Metric(
             "conclave.exchange.clock_offset", "gauge", "s", ("conclave.exchange",), "feed",
             "how far the clock of an exchange is ahead of the server's, as last recorded",
+        ),
+        Metric(
+            "conclave.phone.silence", "gauge", "s", (), "phone",
+            "for how long the chat server has not answered the bot; at most half a minute while it does",
         ),
         Metric("conclave.control.version", "gauge", "{version}", (), "watcher", "the configuration in force"),
         Metric("conclave.control.halted", "gauge", "{halt}", (), "watcher", "1 while a halt stops intents"),

@@ -17,6 +17,8 @@ from schemas.operations import (
     GroupRecreated,
     LogTruncated,
     OwnerReplaced,
+    PhoneAnswers,
+    PhoneSilent,
     StorageFailed,
     StorageRecovered,
 )
@@ -74,3 +76,5 @@ def operations() -> Iterator[Encoded]:
     file, full = "var/checkpoints/control.jsonl", "No space left on device"
     yield encode("alarms", StorageFailed(group, host="a", file=file, detail=full, at=OPEN))
     yield encode("alarms", StorageRecovered(group, host="a", file=file, at=OPEN))
+    yield encode("alarms", PhoneSilent(host="a", began=OPEN - 120_000, detail="the token is not known", at=OPEN))
+    yield encode("alarms", PhoneAnswers(host="a", at=OPEN))
