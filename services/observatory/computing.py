@@ -1,4 +1,4 @@
-"""Compute what a page asks for, one thing at a time, each as a child process: a what-if, or a proof pack.
+"""Compute what a page asks for, one thing at a time, each as a child process: a what-if, a proof pack, the money.
 
 A result is kept, so that its address can be opened again. What runs can be cancelled."""
 
@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
 import anyio
 import msgspec
@@ -23,6 +23,8 @@ from shared.audit.computing import (
     ComputeLine,
     ComputeProgress,
     ComputeRequest,
+    MoneyCounted,
+    MoneyWork,
     PackWritten,
     ProofWork,
     WhatifComputed,
@@ -30,6 +32,7 @@ from shared.audit.computing import (
 )
 from shared.audit.proof import pack_name
 from shared.audit.whatif import Changes, WhatifResult
+from shared.money.recorded import MoneyReport
 from shared.processes import module_command
 from shared.settings import Settings
 
@@ -38,7 +41,7 @@ CHILD: Final = module_command("services.console.audit.computing")
 KEPT: Final = 8
 SHOWN_S: Final = 0.4
 """Between two reports of progress that pages show."""
-LONGEST: Final = 4 * 2**20
+LONGEST: Final = 32 * 2**20
 """Bytes of the longest line of a child."""
 _line: Final = msgspec.json.Decoder(ComputeLine).decode
 
@@ -68,15 +71,24 @@ class AskedPack(Struct, frozen=True):
         return pack_name(self.version)
 
 
+class AskedMoney(Struct, frozen=True):
+    """The money of every line, in all and by symbol, over all that was recorded."""
+
+    name: ClassVar[str] = "money"
+
+
+Question = Asked | AskedPack | AskedMoney
+
+
 class Computation(Struct):
     """Something that is computed. ``state``: waiting, running, done, failed or cancelled. ``began`` and ``ended`` are
     times (ms)."""
 
-    asked: Asked | AskedPack
+    asked: Question
     began: int
     state: str = "waiting"
     progress: ComputeProgress | None = None
-    result: WhatifResult | PackWritten | None = None
+    result: WhatifResult | PackWritten | MoneyReport | None = None
     reason: str = ""
     ended: int = 0
 
@@ -114,15 +126,14 @@ class Computations:
             return None
         return self._folder / f"{name}.{suffix}"
 
-    def start(self, asked: Asked | AskedPack, *, again: bool = False) -> Computation:
+    def start(self, asked: Question, *, again: bool = False) -> Computation:
         """Start to compute what is asked, or return what runs or is done of the same question. ``again``: compute again
         what is done. Raises ``BusyError``."""
         kept = self._kept.get(asked.name)
         if kept is not None and (kept.state in {"waiting", "running"} or (kept.state == "done" and not again)):
             return kept
         if (running := self.running) is not None:
-            other = "a proof pack is made" if isinstance(running.asked, AskedPack) else "a what-if runs"
-            raise BusyError(f"{other}: wait for it, or cancel it")
+            raise BusyError(f"{_words(running.asked)}: wait for it, or cancel it")
         if kept is not None:
             self._forget(asked.name)
         started = self._kept[asked.name] = Computation(asked, self._projection.now)
@@ -208,6 +219,9 @@ class Computations:
                 case PackWritten():
                     running.result = line
                     self._end(running, "done")
+                case MoneyCounted():
+                    running.result = line.report
+                    self._end(running, "done")
                 case ComputeFailed():
                     self._end(running, "failed", line.reason)
 
@@ -220,12 +234,24 @@ class Computations:
         self._projection.mark("computing")
 
 
-def _work(asked: Asked | AskedPack, folder: str) -> WhatifWork | ProofWork:
+def _words(asked: Question) -> str:
+    match asked:
+        case Asked():
+            return "a what-if runs"
+        case AskedPack():
+            return "a proof pack is made"
+        case AskedMoney():
+            return "the money is counted"
+
+
+def _work(asked: Question, folder: str) -> WhatifWork | ProofWork | MoneyWork:
     match asked:
         case Asked(changes=changes, since=since, until=until):
             return WhatifWork(changes, since, until)
         case AskedPack(version=version):
             return ProofWork(version, folder)
+        case AskedMoney():
+            return MoneyWork()
 
 
 def asked_of(

@@ -4,6 +4,7 @@ from msgspec import Struct
 
 from shared.audit.proof_checks import ProofCheck
 from shared.audit.whatif import Changes, WhatifResult
+from shared.money.recorded import MoneyReport
 from shared.settings import Settings
 
 
@@ -22,19 +23,23 @@ class ProofWork(Struct, frozen=True, tag="proof"):
     folder: str
 
 
+class MoneyWork(Struct, frozen=True, tag="money"):
+    """What ``conclave money`` shows: the money of every line, in all and by symbol."""
+
+
 class ComputeRequest(Struct, frozen=True):
     """What is to be computed. ``now``: the server's time (ms). ``archive``: read only these sealed files; empty: the
     server too. ``parent``: the pid of the process that asks."""
 
     settings: Settings
-    work: WhatifWork | ProofWork
+    work: WhatifWork | ProofWork | MoneyWork
     now: int
     parent: int
     archive: str = ""
 
 
 class ComputeProgress(Struct, frozen=True, tag="progress"):
-    """How far it is: ``outcomes`` or ``rounds`` of a partition, entries read in all, and the share of the stage."""
+    """How far it is: what is read of a partition, entries read in all, and the share of the stage."""
 
     stage: str
     partition: int
@@ -58,10 +63,16 @@ class PackWritten(Struct, frozen=True, tag="pack"):
     checks: tuple[ProofCheck, ...]
 
 
+class MoneyCounted(Struct, frozen=True, tag="money"):
+    """The money."""
+
+    report: MoneyReport
+
+
 class ComputeFailed(Struct, frozen=True, tag="failed"):
     """Why there is no result."""
 
     reason: str
 
 
-ComputeLine = ComputeProgress | WhatifComputed | PackWritten | ComputeFailed
+ComputeLine = ComputeProgress | WhatifComputed | PackWritten | MoneyCounted | ComputeFailed

@@ -5,13 +5,14 @@ from typing import Any, Final, TypeAlias
 
 import anyio
 from litestar.di import NamedDependency
+from markupsafe import Markup
 from msgspec import Struct
 
 from services.observatory.computing import Asked, Computation, Computations
 from services.observatory.doctor import Doctor
 from services.observatory.journal import put_newest
 from services.observatory.projection import Projection
-from services.observatory.screens import health, history, models, now, proof, proposals, symbol, training, whatif
+from services.observatory.screens import health, history, models, money, now, proof, proposals, symbol, training, whatif
 from services.observatory.screens.now import Around
 from services.observatory.web.rendering import render
 from services.observatory.web.sessions import Access
@@ -197,9 +198,25 @@ def _proof(site: Site, view: View) -> Parts:
     return {} if screen is None else {"proof": render("parts/proof.html", screen=screen, patch=True)}
 
 
+def money_part(site: Site, view: View, *, patch: bool = False) -> Markup:
+    """Return the part of the screen Money that changes: the symbols of the line ``name``, or the lines of the symbol
+    ``search``."""
+    screen = money.screen(site.computations)
+    lines = screen.report.lines if screen.report is not None else ()
+    line = view.name or next((each.line for each in lines), "")
+    tables = money.tables(lines, line, view.search)
+    shown = {"screen": screen, "tables": tables, "line": line, "symbol": view.search}
+    return Markup(render("parts/money.html", **shown, patch=patch))  # noqa: S704  # a template's
+
+
+def _money(site: Site, view: View) -> Parts:
+    return {"money": money_part(site, view, patch=True)}
+
+
 MAKERS: Final[Mapping[str, Any]] = {
     "now": _now,
     "models": _models,
+    "money": _money,
     "proposals": _proposals,
     "health": _health,
     "history": _history,

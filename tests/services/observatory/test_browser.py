@@ -20,15 +20,16 @@ from bench.replayed import Replayed
 from schemas.codec import encode
 from schemas.control import Halt
 from schemas.orders import OrderPlaced
-from services.observatory.computing import Asked
+from services.observatory.computing import Asked, AskedMoney
 from services.observatory.main import Server, listen
 from services.observatory.web.site import Site
 from shared.audit.whatif import Changes
 from shared.control.issuing import issue
 from shared.control.signing import generate
 from shared.log import StreamKey
+from shared.log.redis import RedisLog
 from tests.services.observatory.busy import make_busy, step
-from tests.services.observatory.conftest import Served
+from tests.services.observatory.conftest import Served, more
 from tests.services.observatory.events import EVENT, decision
 from tests.services.observatory.test_proof import made, promotion
 
@@ -97,6 +98,8 @@ async def screens(served: Served) -> dict[str, str]:
         "symbol": f"/symbol?name={series.name}",
         "decision": f"/decision/{series.decision.id}",
         "models": "/models",
+        "money": "/money",
+        "money-symbol": f"/money?symbol={series.name.partition('.')[0]}",
         "artifact": f"/models/{artifact}",
         "history": "/history",
         "proof": f"/history/{promotion(served)}/proof",
@@ -117,6 +120,13 @@ async def test_every_screen_fits_desk_and_phone_has_no_serious_fault_of_access_a
         assert trial.state in {"waiting", "running"}, trial.reason
         await anyio.sleep(0.05)
     await made(served, promotion(served))
+    log = RedisLog(empty_redis_url)
+    await more(log, replayed, 0.0, 1.0)
+    await log.close()
+    money = served.site.computations.start(AskedMoney())
+    while money.state != "done":
+        assert money.state in {"waiting", "running"}, money.reason
+        await anyio.sleep(0.05)
     axe = AXE.read_text(encoding="utf-8")
     assert sha256(AXE.read_bytes()).hexdigest() == AXE_DIGEST
     folder = os.environ.get("SCREENSHOTS")
