@@ -128,7 +128,8 @@ def _of_claims(body: Any, evidence: Any) -> Iterator[ProofCheck]:
         for claim in body["loaded"]
         if getattr(events.get(claim["event"]), "artifact", "") != artifact
     ]
-    yield ProofCheck("loaded", not wrong, ", ".join(wrong) or f"{len(body['loaded'])} workers")
+    count = len(body["loaded"])
+    yield ProofCheck("loaded", not wrong, ", ".join(wrong) or f"{count} worker{'' if count == 1 else 's'}")
     wrong = []
     for verdict in body["gates"]:
         event = events.get(verdict["event"])

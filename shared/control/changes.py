@@ -65,8 +65,8 @@ def _short_value(value: Any) -> str:
     if isinstance(value, SetVotingPolicy | Promote | SetWeights | SetApprovalRule):
         return f"({words(value)})"
     if isinstance(value, dict):
-        return ",".join(f"{key}:{each}" for key, each in value.items())
-    return str(value)
+        return ",".join(f"{key}:{_short_value(each)}" for key, each in value.items())
+    return str(float(f"{value:.6g}") if isinstance(value, float) else value)
 
 
 def short(digest: str | None) -> str:

@@ -19,6 +19,8 @@ LOWEST_LOG_E: Final = -12.0
 """Lower values of ln E are drawn at this one."""
 NO_ROWS: Final = "No scored prediction yet."
 DAY_MS: Final = 86_400_000
+LEAST_SPAN_MS: Final = 600_000
+"""An axis of time is at least so long: below it labels would have fractions of seconds."""
 PANEL: Final = 210
 
 
@@ -244,7 +246,8 @@ def _over_time(axes: "Axes", begin: float, end: float) -> None:
     """Make the x axis a time axis (UTC) from ``begin`` to ``end`` (ms). Its coordinates are days since 1970."""
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter  # noqa: PLC0415  # an optional extra
 
-    axes.set(xlim=(begin / DAY_MS, max(end, begin + 1) / DAY_MS))
+    pad = max(LEAST_SPAN_MS - (end - begin), 0.0) / 2
+    axes.set(xlim=((begin - pad) / DAY_MS, (end + pad) / DAY_MS))
     locator = AutoDateLocator(tz=UTC, minticks=2, maxticks=6)  # type: ignore[no-untyped-call]  # Matplotlib's
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(

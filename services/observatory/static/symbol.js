@@ -8,6 +8,7 @@
   const kept = { bars: new Map(), decisions: new Map(), orders: [], holes: [] };
   const lines = new Map();
   const seconds = (milliseconds) => Math.floor(milliseconds / 1000);
+  const price = (value) => value.toFixed(Math.abs(value) >= 100 ? 2 : Math.abs(value) >= 1 ? 3 : 6); // as on the pages
   const lean = (one) => one.buy - one.sell;
 
   function colour(name) {
@@ -97,7 +98,7 @@
     for (const time of times.slice(0, Math.max(0, times.length - 300))) { kept.bars.delete(time); kept.decisions.delete(time); }
     candles.setData(times.slice(-300).map((time) => kept.bars.get(time)));
     const decided = [...kept.decisions].filter(([time]) => kept.bars.has(time)).sort(([a], [b]) => a - b);
-    pooled.setData(decided.map(([time, one]) => ({ time, value: lean(one) })));
+    pooled.setData(decided.map(([time, one]) => (one.intent === "no_quorum" ? { time } : { time, value: lean(one) })));
     for (const line of lines.values()) line.points = [];
     for (const [time, one] of decided) for (const member of one.members) lineOf(member).points.push({ time, value: lean(member) });
     for (const line of lines.values()) line.series.setData(line.points);
@@ -109,12 +110,12 @@
     if (!bar) return;
     hover.replaceChildren();
     const when = new Date(time * 1000).toISOString().slice(0, 16).replace("T", " ");
-    hover.append(`${when}  O ${bar.open} H ${bar.high} L ${bar.low} C ${bar.close}. `);
+    hover.append(`${when}  O ${price(bar.open)} H ${price(bar.high)} L ${price(bar.low)} C ${price(bar.close)}. `);
     if (!one) { hover.append("No decision that is kept."); return; }
     const link = document.createElement("a");
     link.href = `/decision/${one.id}`;
     link.textContent = one.intent === "no_quorum" ? "No quorum" : `${one.action} ${one.confidence.toFixed(2)}`;
-    hover.append(link, `, ${one.consensus} of ${one.total} agree, intent ${one.intent.replace("_", " ")}. `);
+    hover.append(link, `, ${one.consensus} of ${one.total} agree, intent ${one.intent.replaceAll("_", " ")}. `);
     hover.append(one.members.map((member) => `${nameOf(member)} ${member.action} ${member[member.action.toLowerCase()].toFixed(2)}`).join(", "));
   }
 
