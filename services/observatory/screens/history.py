@@ -60,11 +60,12 @@ class MemberAt(Struct, frozen=True):
 
 
 class VersionScreen(Struct, frozen=True):
-    """One version: the command that made it, the configuration, how it differs from the one before and from the present
-    one, and its decisions."""
+    """One version: the command that made it, the configuration, how it differs from the one before (``made``) and from
+    version ``against`` (``since``; by default the present one), and its decisions."""
 
     version: int
     newest: int
+    against: int
     head: str
     entry: EntryShown | None
     halted: bool
@@ -117,16 +118,19 @@ def screen(state: State, configurations: Configurations, *, page: int = 1) -> Hi
     )
 
 
-def version(state: State, configurations: Configurations, number: int) -> VersionScreen | None:
-    """Return one version; None if there is no such version."""
-    if not 1 <= number <= len(configurations.states):
+def version(state: State, configurations: Configurations, number: int, against: int = 0) -> VersionScreen | None:
+    """Return one version, compared with version ``against`` (0: the present one); None if there is no such version."""
+    newest = len(configurations.states)
+    against = against or newest
+    if not (1 <= number <= newest and 1 <= against <= newest):
         return None
-    now, newest = configurations.states[number - 1], configurations.newest
+    now, other = configurations.states[number - 1], configurations.states[against - 1]
     before = configurations.states[number - 2] if number > 1 else Control()
     decided = state.versions.get(number)
     return VersionScreen(
         version=number,
-        newest=len(configurations.states),
+        newest=newest,
+        against=against,
         head=now.head,
         entry=entry_of(state, configurations, number),
         halted=now.halted,
@@ -136,7 +140,7 @@ def version(state: State, configurations: Configurations, number: int) -> Versio
         gate=now.gate.name if now.gate is not None else "default",
         members=tuple(_members(now)),
         made=differences(before, now),
-        since=differences(now, newest) if number < len(configurations.states) else (),
+        since=differences(now, other),
         decisions=decided.count if decided else 0,
         actions=decided.actions if decided else {},
         intents=decided.intents if decided else {},

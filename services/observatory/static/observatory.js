@@ -45,7 +45,10 @@
   function slider() {
     const range = document.getElementById("slider"), number = document.getElementById("version");
     if (!range) return;
-    range.addEventListener("input", () => { number.value = range.value; });
+    range.addEventListener("input", () => {
+      number.value = range.value;
+      document.querySelector("[data-version]").value = range.value; // what is compared is what is shown
+    });
     number.addEventListener("change", () => {
       range.value = number.value;
       range.dispatchEvent(new Event("input", { bubbles: true }));

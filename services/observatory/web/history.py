@@ -1,5 +1,6 @@
 """Routes of the screen History."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 from litestar import Request, Response, get
@@ -13,29 +14,49 @@ from services.observatory.web.site import Site, SiteOf
 
 
 @get("/history", include_in_schema=False)
-async def history_page(site: SiteOf, page: FromQuery[int] = 1, version: FromQuery[int] = 0) -> Response[str]:
-    """Show who changed what, when and why, and the configuration of one version (0: the newest)."""
-    return _page(site, page, version)
+async def history_page(
+    site: SiteOf,
+    page: FromQuery[int] = 1,
+    version: FromQuery[int] = 0,
+    against: FromQuery[str] = "",
+    at: FromQuery[str] = "",
+) -> Response[str]:
+    """Show who changed what, when and why, and the configuration of one version (0: the newest), or of the time ``at``,
+    compared with version ``against``."""
+    if at:
+        try:
+            moment = datetime.fromisoformat(at).replace(tzinfo=UTC)
+        except ValueError:
+            return missing(site, f"{at!r} is no time", "Expected a date and a time, such as 2026-01-31T12:00 (UTC).")
+        version = history.version_at(site.projection.control, int(moment.timestamp() * 1000))
+        if not version:
+            return missing(site, f"Nothing was in force at {moment:%Y-%m-%d %H:%M}", "Version 1 is later.")
+    if against and not against.isdecimal():
+        return missing(site, f"{against!r} is no version", "conclave history")
+    return _page(site, page, version, int(against or 0))
 
 
-def _page(site: Site, page: int, version: int) -> Response[str]:
+def _page(site: Site, page: int, version: int, against: int = 0) -> Response[str]:
     projection = site.projection
     number = version or len(projection.control.states)
-    shown = history.version(projection.state, projection.control, number)
+    shown = history.version(projection.state, projection.control, number, against)
     if shown is None:
-        return missing(site, f"There is no version {number}", "conclave history")
+        newest = len(projection.control.states)
+        return missing(site, f"There is no version {max(number, against)}", f"The newest is {newest}: conclave history")
     timeline = history.screen(projection.state, projection.control, page=page)
     live = f"screen=history&page={timeline.page}"
     return whole(site, "history.html", here="history", live=live, screen=timeline, version=shown)
 
 
 @get("/history/version", include_in_schema=False)
-async def version_part(site: SiteOf, request: "Request[Any, Any, Any]", version: FromQuery[int]) -> Response[str]:
+async def version_part(
+    site: SiteOf, request: "Request[Any, Any, Any]", version: FromQuery[int], against: FromQuery[int] = 0
+) -> Response[str]:
     """Show one version: a part for a page that shows the timeline, else the whole page."""
     if "hx-request" not in request.headers:
-        return _page(site, 1, version)
+        return _page(site, 1, version, against)
     projection = site.projection
-    shown = history.version(projection.state, projection.control, version)
+    shown = history.version(projection.state, projection.control, version, against)
     if shown is None:
         raise NotFoundException
     return part("parts/version.html", version=shown)

@@ -1,7 +1,9 @@
 """The pages and the API, as a browser and a client get them from a real server."""
 
+import html
 import json
 import re
+from datetime import UTC, datetime
 from typing import Any
 
 import anyio
@@ -168,6 +170,27 @@ class Changed:
     async def scan(self, place: StreamKey, **span: Any) -> list[Any]:
         entries = await self._log.scan(place, **span)
         return [each._replace(data=self._data) if each.id == self._entry else each for each in entries]
+
+
+async def test_any_two_versions_are_compared_and_a_time_finds_its_version(served: Served) -> None:
+    page = (await answer(served, "/history?version=3&against=5")).text
+    assert "between version 3 and 5" in page
+    for change in await api(served, "difference?before=3&after=5"):
+        assert change["what"] in page
+    assert "difference" not in (await answer(served, "/history?version=3&against=3")).text.split("What it changed")[1]
+    newest = len(served.site.projection.control.states)
+    issued = served.site.projection.control.envelopes[-1].event.at
+    after = datetime.fromtimestamp(issued / 1000 + 60, UTC)
+    assert f'data-version="{newest}"' in (await answer(served, f"/history?at={after:%Y-%m-%dT%H:%M}")).text
+    for query, why in (
+        ("at=1999-01-01T00:00", "Nothing was in force at 1999-01-01 00:00"),
+        ("at=yesterday", "is no time"),
+        ("version=3&against=x", "is no version"),
+        (f"version=3&against={newest + 1}", f"There is no version {newest + 1}"),
+    ):
+        found = await answer(served, f"/history?{query}")
+        assert found.status_code == 404
+        assert why in html.unescape(found.text)
 
 
 async def test_the_history_shows_each_version_and_its_difference(served: Served) -> None:
