@@ -263,5 +263,6 @@ def verdict_of(recorded: RecordedVerdict) -> VerdictShown:
 def _readiness(digest: str, workers: Iterable[WorkerState]) -> Iterator[tuple[str, str]]:
     for worker in workers:
         if worker.artifact == digest:
-            ready = f" in {worker.took_ms} ms" if worker.state == "ready" else ""
+            took = f"{worker.took_ms} ms" if worker.took_ms < 1000 else f"{worker.took_ms / 1000:.1f} s"
+            ready = f" in {took}" if worker.state == "ready" else ""
             yield str(worker.partition), f"{worker.state}{ready}{f': {worker.detail}' if worker.detail else ''}"

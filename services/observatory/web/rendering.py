@@ -132,7 +132,9 @@ def words(name: str) -> str:
 
 def e_value(value: float) -> str:
     """Return an e-value as text."""
-    return f"{value:.3g}" if value < 1e6 else f"{value:.0e}"
+    if value < 100:
+        return f"{value:.3g}"
+    return f"{value:,.0f}" if value < 1e6 else f"{value:.0e}"
 
 
 def points(values: tuple[float, ...], width: int = 120, height: int = 30) -> str:
