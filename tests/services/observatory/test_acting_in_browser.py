@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from schemas.control import Halt, Promote, Propose, Resume, SetApprovalRule, TrustKey
+from schemas.control import Halt, Promote, Propose, Resume, SetApprovalRule, StartShadow, TrustKey
 from shared import people
 from shared.control.issuing import current, history, issue
 from shared.control.signing import generate, load_private
@@ -227,6 +227,32 @@ async def test_a_key_that_is_made_in_the_browser_cannot_be_taken_out_and_is_kept
     await page.get_by_text(f"Public key {public}, trusted by control.").wait_for()
     await page.get_by_role("button", name="Forget the key").click()
     await page.get_by_text("There is no key in this browser.").wait_for()
+
+
+async def test_what_can_be_done_is_one_step_from_where_it_is_seen_and_only_for_those_who_may(
+    acted: Acted, browser: Browser
+) -> None:
+    await issue(acted.log, StartShadow("a", A2), actor="ada", reason="test")
+    await acted.site.projection.turn()
+    places: tuple[tuple[str, str, dict[str, str]], ...] = (
+        ("/models", "Promote…", {"model": "a", "artifact": A2}),
+        ("/models", "Stop the shadow…", {"model": "a", "artifact": A2}),
+        ("/history?version=2", "Roll back to version 2…", {"to": "2"}),
+        ("/training", "Ask for a training…", {}),
+    )
+    for name in ("ada", "vi"):
+        page = await signed_in(browser, name)
+        for path, words, values in places:
+            await page.goto(acted.url + path)
+            link = page.get_by_text(words, exact=True)
+            if name == "vi":
+                assert not await link.is_visible()
+                continue
+            await link.click()
+            await page.wait_for_url(lambda url: "/act" in url)
+            for field, value in values.items():
+                assert await page.locator(f"#f-{field}").input_value() == value
+        await page.context.close()
 
 
 async def test_a_viewer_has_no_button_and_no_key_to_halt(acted: Acted, browser: Browser) -> None:

@@ -15,14 +15,17 @@ from schemas.codec import encode
 from schemas.control import Found, Halt, Resume
 from schemas.decisions import FenceOpened
 from schemas.documentation.examples import examples
+from schemas.operations import PhoneAnswers
 from services.guard.main import Guard
 from services.observatory.projection import Projection
 from services.phone.main import SHOWN
 from shared.control.issuing import ControlWriter, issue
-from shared.log import Commit, HaltedError, Owner
+from shared.log import Commit, HaltedError, Owner, StreamKey
+from shared.log.appending import append_next
 from shared.log.connection import ServerError
 from shared.log.leases import is_open
 from shared.log.redis import RedisLog
+from shared.runtime.reported import reported_of_phone
 from shared.server import users
 from shared.server.embedded import EmbeddedServer, find_program
 from tests.services.guard.world import SIGNER, compared, differs, trading
@@ -165,6 +168,9 @@ async def test_the_user_of_the_phone_can_do_what_a_look_a_halt_and_a_resume_need
             issued = await writer.issue(command, actor="ada", reason="test")
             assert issued.state.halted == halted
             assert [is_open(await owner.fence(partition)) for partition in range(2)] == [not halted] * 2
+        alarm = encode("alarms", PhoneAnswers("a", 1_700_000_000_000))
+        assert await append_next(phone, StreamKey("alarms"), alarm.data, 1_700_000_000_000)
+        assert isinstance(await reported_of_phone(phone), PhoneAnswers)
         assert admin.acl_log() == []
         await owner.close()
         await phone.close()
