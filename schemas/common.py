@@ -14,6 +14,8 @@ a real one."""
 
 Symbol = Annotated[str, Meta(min_length=1, max_length=32, pattern=r"^[A-Za-z0-9._:/-]+$(?!\n)")]
 Name = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[a-z0-9][a-z0-9._-]*$(?!\n)")]
+ENSEMBLE: Final = "ensemble"
+"""The name under which a voting policy in shadow is scored and judged, as if it were an artifact of a model."""
 Milliseconds = Annotated[int, Meta(ge=0, lt=2**53)]
 """A moment (since 1970-01-01 UTC) or a span, in whole milliseconds."""
 IntervalMs = Annotated[int, Meta(ge=1000, le=31 * 86_400_000)]

@@ -16,6 +16,7 @@ from schemas.common import DigestHex, EventHex, IntervalMs, Milliseconds, Name, 
 
 Weight = Annotated[float, Meta(ge=0.0, le=1.0)]
 Triple = tuple[float, float, float]
+RealTriple = tuple[Real, Real, Real]
 Tag = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[a-z_*]+$")]
 KeyHex = Annotated[str, Meta(min_length=64, max_length=64, pattern=r"^[0-9a-f]+$")]
 SignatureHex = Annotated[str, Meta(min_length=128, max_length=128, pattern=r"^[0-9a-f]+$")]
@@ -160,10 +161,29 @@ class SetWeights(Struct, frozen=True, tag="set_weights"):
     weights: dict[Name, Weight]
 
 
+class StackedMember(Struct, frozen=True):
+    """The part of one artifact in a stacker. ``rows[k][j]`` is what one nat of its centred evidence for class j adds
+    to the logit of class k."""
+
+    model: Name
+    artifact: DigestHex
+    rows: tuple[RealTriple, RealTriple, RealTriple]
+
+
+class Stacker(Struct, frozen=True):
+    """A multinomial logistic regression on top of a pool, fitted on recorded ballots and outcomes. Formula:
+    ``shared.voting.stacker``. ``base``: the rule of the pool below it, which alone decides a round in which one of
+    ``members`` has no ballot, or another artifact. ``members``: sorted by model."""
+
+    base: Literal["logpool", "mean", "logmean"]
+    members: Annotated[tuple[StackedMember, ...], Meta(min_length=1, max_length=64)]
+
+
 class SetVotingPolicy(Struct, frozen=True, tag="set_voting_policy"):
     """Set how ballots become a decision. Formulas: ``shared.voting.pool``.
 
-    ``rule``: ``logpool`` (default), ``mean``, ``logmean``, or ``consensus`` (votes by weight, agreement multipliers).
+    ``rule``: ``logpool`` (default), ``mean``, ``logmean``, ``consensus`` (votes by weight, agreement multipliers), or
+    ``stacker``, which alone has ``stacker``.
     ``quorum_weight`` and ``quorum_count``: the smallest share of weight and the smallest number of members for a
     quorum. ``deadline_ms``: how long a round waits after the close of a live bar. ``valid_ms``: how long after the
     close of the bar an intent is valid. ``edge``: the smallest |P(BUY) - P(SELL)| for an action other than HOLD.
@@ -171,7 +191,7 @@ class SetVotingPolicy(Struct, frozen=True, tag="set_voting_policy"):
     fraction of the price. If it is set, it takes the place of ``edge``: an action is one whose expected return is at
     least the cost."""
 
-    rule: Literal["logpool", "consensus", "mean", "logmean"] = "logpool"
+    rule: Literal["logpool", "consensus", "mean", "logmean", "stacker"] = "logpool"
     quorum_weight: Weight = 0.5
     quorum_count: Annotated[int, Meta(ge=1)] = 2
     deadline_ms: Milliseconds = 5_000
@@ -179,6 +199,36 @@ class SetVotingPolicy(Struct, frozen=True, tag="set_voting_policy"):
     edge: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.10
     temperature: Annotated[float, Meta(gt=0.0, le=10.0)] = 1.0
     cost: Annotated[float, Meta(ge=0.0, le=1.0)] | UnsetType = UNSET
+    stacker: Stacker | UnsetType = UNSET
+
+
+class StartPolicyShadow(Struct, frozen=True, omit_defaults=True, tag="start_policy_shadow"):
+    """Run a voting policy in shadow: each round is decided by it too, and no intent follows. It is named by its digest
+    (``shared.control.policies``).
+
+    ``scale`` and ``money_scale``: three standard deviations, over purged blocks of evidence from before this command,
+    of its gain in log score (nats) and in return after costs (a fraction) over the policy in force. None: the defaults
+    of the gates."""
+
+    policy: SetVotingPolicy
+    scale: Annotated[float, Meta(gt=0.0, le=100.0)] | None = None
+    money_scale: Annotated[float, Meta(gt=0.0, le=100.0)] | None = None
+
+
+class StopPolicyShadow(Struct, frozen=True, tag="stop_policy_shadow"):
+    """End the shadow run of a voting policy. It stays known by its digest."""
+
+    policy: DigestHex
+
+
+class PromotePolicy(Struct, frozen=True, omit_defaults=True, tag="promote_policy"):
+    """Put a voting policy that runs in shadow in force. The former one continues in shadow; a rollback restores it.
+
+    ``verdict`` is the event id of a gate verdict that passed. Without one ``forced`` is needed."""
+
+    policy: DigestHex
+    verdict: EventHex | None = None
+    forced: bool = False
 
 
 class SetGatePolicy(Struct, frozen=True, tag="set_gate_policy"):
@@ -360,6 +410,9 @@ Command = (
     | Propose
     | Approve
     | Refuse
+    | StartPolicyShadow
+    | StopPolicyShadow
+    | PromotePolicy
 )
 
 

@@ -57,6 +57,18 @@ class ShadowBallot(Struct, frozen=True):
     shadow: bool = True
 
 
+class PolicyVote(Struct, frozen=True):
+    """The decision of the same round by a voting policy in shadow, from the same counted ballots. It is recorded and
+    has no effect. ``policy``: its digest (``shared.control.policies``). ``rule``: the rule that gave the result."""
+
+    policy: DigestHex
+    rule: Name
+    status: Literal["decided", "no_quorum"]
+    action: Action
+    confidence: Probability
+    probabilities: Probabilities
+
+
 IntentStatus = Literal["issued", "hold", "no_quorum", "halted", "stale"]
 
 
@@ -70,7 +82,9 @@ class DecisionMade(Struct, frozen=True, tag="decision.made"):
     ``opened_at``, the server's time when it was opened, and ``waited_ms``, how long it was open by a clock that is
     never set: the deadline follows from them (``shared.voting.deadline``). Earlier releases left them out.
     ``status`` is ``no_quorum`` if too few members voted; ``action`` is then HOLD with confidence 0, and no intent is
-    written. ``intent`` says whether an intent was issued, and why not."""
+    written. ``intent`` says whether an intent was issued, and why not. ``policy`` is the rule that gave the result: for
+    a ``stacker`` that lacks a ballot, that of its pool. ``candidates``: left out while no voting policy is in
+    shadow."""
 
     symbol: Symbol
     interval_ms: IntervalMs
@@ -93,6 +107,7 @@ class DecisionMade(Struct, frozen=True, tag="decision.made"):
     decided_at: Milliseconds | None = None
     opened_at: Milliseconds | UnsetType = UNSET
     waited_ms: Count | UnsetType = UNSET
+    candidates: tuple[PolicyVote, ...] | UnsetType = UNSET
 
 
 class BallotLate(Struct, frozen=True, tag="ballot.late"):

@@ -48,6 +48,7 @@ MODULES: Final = {
     "weights": "control.policy",
     "ladder": "control.policy",
     "policy": "control.policy",
+    "vote": "control.vote",
     "keys": "control.keys",
     "issue": "control.issue",
     "verify": "audit.verify",

@@ -24,8 +24,9 @@ from shared.audit.votes import Basis
 from shared.control import State
 from shared.log import StreamKey
 from shared.log.events import events_of, reported_elsewhere
+from shared.voting.arithmetic import FLOOR
 from shared.voting.changes import changed_policy
-from shared.voting.pool import FLOOR, Panel, panel_of, vote
+from shared.voting.pool import Panel, panel_of, vote
 
 SIGN: Final[dict[Action, int]] = {"SELL": -1, "HOLD": 0, "BUY": 1}
 SHOWN: Final = 20

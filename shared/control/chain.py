@@ -122,6 +122,7 @@ def fold(state: State, recorded: CommandRecorded) -> State:
         probations=after.probations,
         partitions=after.partitions,
         execution=after.execution,
+        policy_shadows=after.policy_shadows,
     )
     return structs.replace(
         after,

@@ -7,7 +7,7 @@ import msgspec
 from immutables import Map
 from msgspec import NODEFAULT, structs
 
-from schemas.control import Command, Promote, RegisterArtifact, SetApprovalRule, SetVotingPolicy, SetWeights
+from schemas.control import Command, Promote, RegisterArtifact, SetApprovalRule, SetVotingPolicy, SetWeights, Stacker
 from shared.control.state import Model, State
 
 NOTHING: Final = "-"
@@ -17,11 +17,12 @@ LEFT_OUT: Final = {"features", "libraries", "centre", "prior", "classes", "backt
 ELSEWHERE: Final = frozenset(
     [
         *("version", "head", "seen", "log_id", "models", "artifacts", "retired", "before", "past"),
-        *("probations", "approval", "proposals"),
+        *("probations", "approval", "proposals", "policies", "policy_shadows"),
     ]
 )
-"""Fields of a state that are not compared one by one: models, artifacts, probations, the rule of two persons and
-proposals have their own rows, and the others count versions or chain them, but do not change a decision."""
+"""Fields of a state that are not compared one by one: models, artifacts, probations, the rule of two persons, proposals
+and voting policies in shadow have their own rows, and the others count versions or chain them, but do not change a
+decision."""
 
 
 class Change(NamedTuple):
@@ -57,6 +58,14 @@ def words(command: Command) -> str:
     return " ".join(shown)
 
 
+def policy_differences(before: SetVotingPolicy, after: SetVotingPolicy) -> list[str]:
+    """Return the fields of a voting policy that differ from those of another, as FIELD=VALUE; ``-``: left out."""
+    pairs = [(name, getattr(before, name), getattr(after, name)) for name in after.__struct_fields__]
+    return [
+        f"{name}={NOTHING if new is msgspec.UNSET else _short_value(new)}" for name, old, new in pairs if old != new
+    ]
+
+
 def _short_value(value: Any) -> str:
     if isinstance(value, str):
         return short(value) if len(value) == DIGEST else value
@@ -64,6 +73,8 @@ def _short_value(value: Any) -> str:
         return ",".join(str(each)[:12] for each in value)
     if isinstance(value, SetVotingPolicy | Promote | SetWeights | SetApprovalRule):
         return f"({words(value)})"
+    if isinstance(value, Stacker):
+        return f"{value.base}+{'+'.join(member.model for member in value.members)}"
     if isinstance(value, dict):
         return ",".join(f"{key}:{_short_value(each)}" for key, each in value.items())
     return str(float(f"{value:.6g}") if isinstance(value, float) else value)
@@ -86,6 +97,8 @@ def _rows(state: State) -> Iterator[tuple[str, str]]:
         yield f"{command} needs a second person", " or ".join(state.approval.approvers)
     for number, proposal in sorted(state.proposals.items()):
         yield f"proposal {number}", f"{words(proposal.command)}, by {proposal.by.person}"
+    for digest in state.policy_shadows:
+        yield f"voting policy {short(digest)} in shadow", words(state.policies[digest].policy)
     for field in state.__struct_fields__:
         if field not in ELSEWHERE:
             yield from _leaves(field, getattr(state, field))
@@ -100,7 +113,9 @@ def _of_model(name: str, model: Model) -> Iterator[tuple[str, str]]:
 
 def _leaves(where: str, value: Any) -> Iterator[tuple[str, str]]:
     """Yield every leaf of a nested value, with its path."""
-    if isinstance(value, msgspec.Struct):
+    if isinstance(value, Stacker):
+        yield where, _short_value(value)
+    elif isinstance(value, msgspec.Struct):
         for field in value.__struct_fields__:
             yield from _leaves(f"{where} {field}", getattr(value, field))
     elif isinstance(value, dict | Map):

@@ -76,6 +76,14 @@ class Proposal(Struct, frozen=True):
     until: int
 
 
+class PolicyCandidate(Struct, frozen=True, gc=False):
+    """A voting policy that was put in shadow at some time. The scales: as in ``StartPolicyShadow``."""
+
+    policy: SetVotingPolicy
+    scale: float | None = None
+    money_scale: float | None = None
+
+
 class Past(Struct, frozen=True, gc=False):
     """The configuration of one version as a rollback needs it, and the head of the log at that version.
 
@@ -90,6 +98,7 @@ class Past(Struct, frozen=True, gc=False):
     probations: Map[str, Probation] = Map()
     partitions: int = 0
     execution: SetExecutionPolicy = SetExecutionPolicy()
+    policy_shadows: tuple[str, ...] = ()
 
 
 class VersionLedger:
@@ -145,8 +154,9 @@ class State(Struct, frozen=True, gc=False):
 
     ``past``: the configuration of each version so far, and the ids of all commands. ``before``: the version that a
     rollback restores by default; 0 if there is none. ``proposals``: those that were neither approved nor refused, by
-    the version of their entry; an expired one stays until the next is made. States share what did not change between
-    them; ``models``, a small mapping, is copied when a model changes."""
+    the version of their entry; an expired one stays until the next is made. ``policies``: the voting policies that are
+    or were in shadow, by digest; ``policy_shadows``: the digests of those that are. States share what did not change
+    between them; ``models``, a small mapping, is copied when a model changes."""
 
     version: int = 0
     head: str = GENESIS
@@ -168,6 +178,8 @@ class State(Struct, frozen=True, gc=False):
     past: VersionLedger = VersionLedger()
     approval: SetApprovalRule = SetApprovalRule()
     proposals: Map[int, Proposal] = Map()
+    policies: Map[str, PolicyCandidate] = Map()
+    policy_shadows: tuple[str, ...] = ()
 
     @property
     def voting(self) -> tuple[str, ...]:

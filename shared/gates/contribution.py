@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from shared.gates.evidence import FLOOR
 from shared.gates.rounds import MemberScore, RoundAssembly, ScoredRound, join
 from shared.gates.rows import Triple
-from shared.voting.pool import FLOOR as LOG_FLOOR
+from shared.voting.arithmetic import FLOOR as LOG_FLOOR
 from shared.voting.pool import PoolRule
 
 CHUNK: Final = 256

@@ -29,7 +29,8 @@ from msgspec import Struct, field
 from shared.gates import blocks
 from shared.gates.rounds import MemberScore, RoundAssembly, ScoredRound, join
 from shared.gates.rows import Triple
-from shared.voting.pool import FLOOR, ZERO, PoolRule, evidence_of, log_prior, softmax
+from shared.voting.arithmetic import FLOOR, ZERO, evidence_of, softmax
+from shared.voting.pool import PoolRule, log_prior
 
 ONE: Final = 1 << 40
 DIGITS: Final = 12

@@ -18,6 +18,7 @@ from schemas.decisions import (
     IntentIssued,
     IntentStatus,
     MemberView,
+    PolicyVote,
     ShadowBallot,
 )
 from shared.control import State as Control
@@ -130,7 +131,7 @@ def decision_of(
         origin=closing.origin,
         control_version=control.version,
         control_head=control.head,
-        policy=panel.policy.rule,
+        policy=outcome.rule,
         status="decided" if outcome.quorum else "no_quorum",
         action=outcome.action,
         confidence=outcome.confidence,
@@ -145,7 +146,22 @@ def decision_of(
         decided_at=now if closing.origin == "live" else None,
         opened_at=UNSET if opened_at is None or waited_ms is None else opened_at,
         waited_ms=UNSET if opened_at is None or waited_ms is None else waited_ms,
+        candidates=tuple(_candidates(panel, counted)) or UNSET,
     )
+
+
+def _candidates(panel: Panel, counted: Mapping[str, Probabilities]) -> Iterable[PolicyVote]:
+    """Yield the decision by each voting policy in shadow, from the ballots that were counted."""
+    for digest, policy in panel.candidates:
+        outcome = vote(panel._replace(policy=policy), counted)
+        yield PolicyVote(
+            policy=digest,
+            rule=outcome.rule,
+            status="decided" if outcome.quorum else "no_quorum",
+            action=outcome.action,
+            confidence=outcome.confidence,
+            probabilities=outcome.probabilities,
+        )
 
 
 def _counted(panel: Panel, member: Member, ballot: Ballot, effects: Mapping[str, BallotEffect]) -> CountedBallot:

@@ -20,6 +20,8 @@ s_m is 0 for a member whose predictions over its calibration part never moved, a
 constant member contributes nothing here either, and takes no weight from the others. Nor does an absent one. Where V is
 0, P is pi.
 
+``stacker``: a logistic regression on top of one of these pools (``shared.voting.stacker``).
+
 Action: BUY or SELL where P(BUY) - P(SELL) reaches the edge in that direction, else HOLD. This is expected value with
 symmetric class returns: the edge is cost over the return of a right call. A policy with ``cost`` has that edge computed
 (``edge_of``), from the mean return of a move that the artifacts' registrations have: it differs with the interval, the
@@ -33,17 +35,17 @@ Sums run in the order of the members (by name): the same ballots give the same b
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from math import exp, log
+from math import log
 from typing import Final, Literal, NamedTuple
 
 from msgspec import UNSET, Struct, structs
 
 from schemas.common import ACTIONS, Action, Probabilities
-from schemas.control import RegisterArtifact, SetVotingPolicy, Triple
+from schemas.control import RegisterArtifact, SetVotingPolicy, Stacker, Triple
 from shared.control import State
+from shared.voting.arithmetic import FLOOR, ZERO, evidence_of, softmax
+from shared.voting.stacker import complete, stacked
 
-FLOOR: Final = 1e-9
-"""The smallest probability that enters a logarithm."""
 MULTIPLIERS: Final = {1: 0.6, 2: 0.8, 3: 1.1}
 FULL_AGREEMENT: Final = 1.2
 CAP: Final = 0.95
@@ -55,7 +57,6 @@ PLACES: Final[Mapping[Action, int]] = {action: place for place, action in enumer
 """The index of each action in a vector of probabilities."""
 
 
-ZERO: Final[Triple] = (0.0, 0.0, 0.0)
 PoolRule = Literal["logpool", "mean", "logmean"]
 
 
@@ -74,12 +75,14 @@ class Member(NamedTuple):
 
 class Panel(NamedTuple):
     """The voting members, the shadows and the voting policy of one configuration. ``log_prior`` is the pool's prior.
-    The ``edge`` of the policy is the one in force (``edge_of``)."""
+    ``candidates``: the voting policies in shadow and their digests. The ``edge`` of each policy is the one that follows
+    from the members (``edge_of``)."""
 
     members: tuple[Member, ...]
     shadows: frozenset[tuple[str, str]]
     log_prior: Triple
     policy: SetVotingPolicy
+    candidates: tuple[tuple[str, SetVotingPolicy], ...] = ()
 
 
 class BallotEffect(Struct, frozen=True, gc=False):
@@ -95,7 +98,8 @@ class BallotEffect(Struct, frozen=True, gc=False):
 
 
 class Vote(NamedTuple):
-    """The result of a vote. ``effects`` is by model; without quorum it is empty and the action is HOLD."""
+    """The result of a vote. ``effects`` is by model; without quorum it is empty and the action is HOLD. ``rule`` is the
+    one that gave the result."""
 
     quorum: bool
     action: Action
@@ -103,6 +107,7 @@ class Vote(NamedTuple):
     probabilities: Probabilities
     consensus_count: int
     effects: Mapping[str, BallotEffect]
+    rule: str
 
 
 def panel_of(state: State) -> Panel:
@@ -113,14 +118,23 @@ def panel_of(state: State) -> Panel:
         assert model.champion is not None
         members.append(member_of(state.artifacts[model.champion], name, model.weight or 0.0))
     shadows = frozenset((name, artifact) for name, model in state.models.items() for artifact in model.shadows)
-    return panel_with(members, shadows, state.policy)
+    panel = panel_with(members, shadows, state.policy)
+    if not state.policy_shadows:
+        return panel
+    candidates = [(digest, state.policies[digest].policy) for digest in state.policy_shadows]
+    return panel._replace(candidates=tuple([(digest, _in_force(members, policy)) for digest, policy in candidates]))
 
 
 def panel_with(members: Sequence[Member], shadows: frozenset[tuple[str, str]], policy: SetVotingPolicy) -> Panel:
     """Return a panel of members that are sorted by name."""
+    prior = log_prior((member.weight, member.prior) for member in members)
+    return Panel(tuple(members), shadows, prior, _in_force(members, policy))
+
+
+def _in_force(members: Sequence[Member], policy: SetVotingPolicy) -> SetVotingPolicy:
+    """Return a policy with the edge that follows from the members."""
     edge = edge_of(members, policy)
-    in_force = policy if edge == policy.edge else structs.replace(policy, edge=edge)
-    return Panel(tuple(members), shadows, log_prior((member.weight, member.prior) for member in members), in_force)
+    return policy if edge == policy.edge else structs.replace(policy, edge=edge)
 
 
 def edge_of(members: Sequence[Member], policy: SetVotingPolicy) -> float:
@@ -138,9 +152,15 @@ def edge_of(members: Sequence[Member], policy: SetVotingPolicy) -> float:
 
 
 def pool_of(policy: SetVotingPolicy) -> PoolRule:
-    """Return the pool by which contributions are measured and weights are learned: that of the policy; the log-linear
-    one under ``consensus``, which is no pool."""
-    return "logpool" if policy.rule == "consensus" else policy.rule
+    """Return the pool by which contributions are measured and weights are learned: that of the policy, or the one below
+    its stacker; the log-linear one under ``consensus``, which is no pool."""
+    if policy.stacker is not UNSET:
+        return policy.stacker.base
+    match policy.rule:
+        case "consensus" | "stacker":
+            return "logpool"
+        case rule:
+            return rule
 
 
 def member_of(registered: RegisterArtifact, model: str, weight: float) -> Member:
@@ -160,17 +180,6 @@ def moving_of(registered: RegisterArtifact) -> float:
     return 0.0 if registered.backtest is not None and not registered.backtest.response else 1.0
 
 
-def evidence_of(probabilities: Probabilities, centre: Triple) -> Triple:
-    """Return the centred evidence of one prediction: log p - c by class."""
-    (p0, p1, p2), (c0, c1, c2) = probabilities, centre
-    # Comparisons, not ``max``: a call costs four times as much.
-    return (
-        log(p0 if p0 > FLOOR else FLOOR) - c0,  # noqa: FURB136
-        log(p1 if p1 > FLOOR else FLOOR) - c1,  # noqa: FURB136
-        log(p2 if p2 > FLOOR else FLOOR) - c2,  # noqa: FURB136
-    )
-
-
 def log_prior(weighted: Iterable[tuple[float, Triple]]) -> Triple:
     """Return the log of the pool's prior: the weighted mean of the members' priors."""
     prior = [0.0, 0.0, 0.0]
@@ -188,15 +197,46 @@ def vote(panel: Panel, ballots: Mapping[str, Probabilities]) -> Vote:
     Each model in ``ballots`` must be a member of ``panel``."""
     present = [member for member in panel.members if member.model in ballots]
     weight = sum(member.weight for member in present)
-    if len(present) < panel.policy.quorum_count or weight < panel.policy.quorum_weight - FLOOR:
-        return Vote(False, "HOLD", 0.0, softmax(*panel.log_prior), 0, {})
-    match panel.policy.rule:
-        case "consensus":
-            return _consensus(present, ballots)
+    policy = panel.policy
+    if len(present) < policy.quorum_count or weight < policy.quorum_weight - FLOOR:
+        return Vote(False, "HOLD", 0.0, softmax(*panel.log_prior), 0, {}, policy.rule)
+    if policy.rule == "consensus":
+        return _consensus(present, ballots)
+    if policy.stacker is not UNSET and complete(policy.stacker, {each.model: each.artifact for each in present}):
+        return _stacked(panel, policy.stacker, present, ballots)
+    return _pooled(panel, present, ballots)
+
+
+def _pooled(panel: Panel, present: Sequence[Member], ballots: Mapping[str, Probabilities]) -> Vote:
+    match pool_of(panel.policy):
         case "mean" | "logmean" as rule:
             return _mean(panel, present, ballots, logs=rule == "logmean")
         case "logpool":
             return _logpool(panel, present, ballots)
+
+
+def _stacked(panel: Panel, stacker: Stacker, present: Sequence[Member], ballots: Mapping[str, Probabilities]) -> Vote:
+    """Pool the ballots by a stacker. Without a member of its fit the pool below would have decided."""
+    edge = panel.policy.edge
+    centres = {member.model: member.centre for member in present}
+    fitted = {member.model for member in stacker.members}
+    pooled = stacked(stacker, _pooled(panel, present, ballots).probabilities, ballots, centres)
+    action = _by_edge(pooled, edge)
+    chosen = PLACES[action]
+    confidence = pooled[chosen]
+    effects = {}
+    agreeing = 0
+    for member in present:
+        rest = [other for other in present if other is not member]
+        without = _pooled(panel, rest, ballots).probabilities if rest else softmax(*panel.log_prior)
+        if member.model not in fitted:
+            without = stacked(stacker, without, ballots, centres)
+        p = ballots[member.model]
+        own = _by_edge(p, edge)
+        agreeing += own == action
+        effect, pivotal = confidence - without[chosen], _by_edge(without, edge) != action
+        effects[member.model] = BallotEffect(own, p[PLACES[own]], effect, pivotal)
+    return Vote(True, action, confidence, pooled, agreeing, effects, "stacker")
 
 
 def own_action(policy: SetVotingPolicy, probabilities: Probabilities) -> Action:
@@ -233,7 +273,7 @@ def _logpool(panel: Panel, present: Sequence[Member], ballots: Mapping[str, Prob
         agreeing += own == action
         effect, pivotal = confidence - without[chosen], _by_edge(without, edge) != action
         effects[model] = BallotEffect(own, p[PLACES[own]], effect, pivotal)
-    return Vote(True, action, confidence, pooled, agreeing, effects)
+    return Vote(True, action, confidence, pooled, agreeing, effects, "logpool")
 
 
 def _mean(panel: Panel, present: Sequence[Member], ballots: Mapping[str, Probabilities], *, logs: bool) -> Vote:
@@ -263,7 +303,7 @@ def _mean(panel: Panel, present: Sequence[Member], ballots: Mapping[str, Probabi
         agreeing += own == action
         effect, pivotal = confidence - without[chosen], _by_edge(without, edge) != action
         effects[model] = BallotEffect(own, p[PLACES[own]], effect, pivotal)
-    return Vote(True, action, confidence, pooled, agreeing, effects)
+    return Vote(True, action, confidence, pooled, agreeing, effects, "logmean" if logs else "mean")
 
 
 def _sums(shares: Sequence[tuple[str, Probabilities, float, float, float, float]]) -> Triple:
@@ -303,7 +343,7 @@ def _consensus(present: Sequence[Member], ballots: Mapping[str, Probabilities]) 
         effects[member.model] = BallotEffect(
             action_alone, p[PLACES[action_alone]], shares[chosen] - without[2][chosen], without[0] != action
         )
-    return Vote(True, action, confidence, shares, agreeing, effects)
+    return Vote(True, action, confidence, shares, agreeing, effects, "consensus")
 
 
 def _by_weight(
@@ -339,13 +379,3 @@ def _most_probable(p: Probabilities) -> Action:
     """Return the class with the highest probability; HOLD if two classes have it."""
     top = max(p)
     return ACTIONS[p.index(top)] if p.count(top) == 1 else "HOLD"
-
-
-def softmax(sell: float, hold: float, buy: float) -> Probabilities:
-    """Return the probabilities of three logits."""
-    # Comparisons, not ``max``: a call costs four times as much, and a decision of four members needs 22.
-    top = sell if sell > hold else hold  # noqa: FURB136
-    top = buy if buy > top else top  # noqa: FURB136
-    e0, e1, e2 = exp(sell - top), exp(hold - top), exp(buy - top)
-    total = e0 + e1 + e2
-    return (e0 / total, e1 / total, e2 / total)

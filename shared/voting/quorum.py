@@ -1,7 +1,7 @@
 """Say why no quorum can be reached under a configuration."""
 
 from shared.control.state import State
-from shared.voting.pool import FLOOR
+from shared.voting.arithmetic import FLOOR
 
 
 def why_undecidable(state: State) -> str:

@@ -13,6 +13,7 @@ from schemas.control import (
     Found,
     Halt,
     Promote,
+    PromotePolicy,
     Propose,
     Refuse,
     RegisterArtifact,
@@ -28,8 +29,12 @@ from schemas.control import (
     SetTrainingPolicy,
     SetVotingPolicy,
     SetWeights,
+    StackedMember,
+    Stacker,
+    StartPolicyShadow,
     StartShadow,
     StepWeight,
+    StopPolicyShadow,
     StopShadow,
     TrustKey,
 )
@@ -50,6 +55,7 @@ def commands() -> Iterator[CommandRecorded]:
         centre=(-1.25, -0.75, -1.5),
         prior=(0.25, 0.5, 0.25),
     )
+    stacked = StackedMember(model, artifact, ((0.1, 0.0, -0.1), (0.0, 0.05, 0.0), (-0.1, 0.0, 0.1)))
     commands: tuple[Command, ...] = (
         Found(partitions=1, log_id="5d0c2f7e9a31"),
         registered,
@@ -81,6 +87,11 @@ def commands() -> Iterator[CommandRecorded]:
         Propose(SetApprovalRule()),
         Approve(26, Promote(model, artifact, ready=("0a" * 16,), verdict="0b" * 16)),
         Refuse(27),
+        StartPolicyShadow(SetVotingPolicy(temperature=1.25), scale=0.01, money_scale=0.002),
+        StartPolicyShadow(SetVotingPolicy(rule="stacker", stacker=Stacker("mean", (stacked,)))),
+        StopPolicyShadow(HEAD),
+        PromotePolicy(HEAD, verdict="0b" * 16),
+        PromotePolicy(HEAD, forced=True),
     )
     first = CommandRecorded(
         version=1,

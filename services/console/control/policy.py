@@ -95,12 +95,7 @@ async def voting(context: click.Context, /, fields: tuple[str, ...], **options: 
     deadline_ms, valid_ms, temperature, and when they are BUY or SELL: edge, or cost. Fields that are not named keep
     their values; a new edge removes the cost."""
 
-    def build(state: State) -> SetVotingPolicy:
-        changed = _changed(state.policy, fields, changed_policy)
-        _refuse_untradable(changed, state.execution)
-        return changed
-
-    await carry_out(context, build, options)
+    await carry_out(context, lambda state: changed_voting(state, fields), options)
 
 
 @policy.command()
@@ -198,6 +193,14 @@ async def halt(context: click.Context, /, **options: Any) -> None:
 async def resume(context: click.Context, /, **options: Any) -> None:
     """End a halt: intents are written again."""
     await carry_out(context, lambda _: Resume(), options)
+
+
+def changed_voting(state: State, fields: Sequence[str]) -> SetVotingPolicy:
+    """Return the voting policy in force with some FIELD=VALUE. Raises ``click.BadParameter``, and ``RefusedError`` if
+    nothing could be traded under it."""
+    changed = _changed(state.policy, fields, changed_policy)
+    _refuse_untradable(changed, state.execution)
+    return changed
 
 
 def _converted(known: P, given: Mapping[str, str]) -> P:

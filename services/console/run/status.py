@@ -16,7 +16,7 @@ from services.console.parsing import COUNT
 from services.console.run.acting import recent_acting
 from services.feed.core import finished
 from shared.control import State
-from shared.control.changes import words
+from shared.control.changes import policy_differences, words
 from shared.control.fence import Reached, each
 from shared.control.issuing import current
 from shared.control.serving import why_unserved
@@ -74,6 +74,7 @@ def _configuration(state: State) -> dict[str, Any]:
         "open": state.open,
         "policy": msgspec.to_builtins(state.policy),
         "edge_in_force": panel_of(state).policy.edge,
+        "policies_in_shadow": {each: msgspec.to_builtins(state.policies[each].policy) for each in state.policy_shadows},
         "gate": msgspec.to_builtins(state.gate),
         "ladder": msgspec.to_builtins(state.ladder),
         "training": msgspec.to_builtins(state.training),
@@ -132,6 +133,7 @@ def configuration_table(state: State) -> Table:
         [
             *([Text(why, "yellow")] if (why := why_undecidable(state)) else []),
             *([edge_words(state)] if state.voting else []),
+            *[Text(f"voting policy in shadow: {each}") for each in shadow_words(state)],
             *([Text(open_to_all)] if state.open else []),
             *approval_lines(state),
         ]
@@ -147,6 +149,14 @@ def configuration_table(state: State) -> Table:
             champion.append(f" on probation for {state.probations[name].decisions} decisions", "yellow")
         table.add_row(name, f"{model.weight or 0:.0%}", champion, shadows)
     return table
+
+
+def shadow_words(state: State) -> list[str]:
+    """Return a line for each voting policy in shadow: its digest, and how it differs from the one in force."""
+    return [
+        f"{digest[:12]}, {', '.join(policy_differences(state.policy, state.policies[digest].policy))}"
+        for digest in state.policy_shadows
+    ]
 
 
 def approval_lines(state: State) -> list[Text]:

@@ -4,6 +4,7 @@ Each command has one function that both checks and applies it:
 
     artifacts     register, start_shadow, stop_shadow, retire
     promotion     promote, confirm
+    policies      start_shadow, stop_shadow, promote: of voting policies
     rollback      rollback, revert_probation
     weights       set_weights, set_ladder, step_weight
     installation  found, halt, resume, and the voting, gate, training and execution policies
@@ -23,6 +24,7 @@ from schemas.control import (
     Found,
     Halt,
     Promote,
+    PromotePolicy,
     Propose,
     Refuse,
     RegisterArtifact,
@@ -38,12 +40,14 @@ from schemas.control import (
     SetTrainingPolicy,
     SetVotingPolicy,
     SetWeights,
+    StartPolicyShadow,
     StartShadow,
     StepWeight,
+    StopPolicyShadow,
     StopShadow,
     TrustKey,
 )
-from shared.control.apply import approval, artifacts, installation, keys, promotion, rollback, weights
+from shared.control.apply import approval, artifacts, installation, keys, policies, promotion, rollback, weights
 from shared.control.state import Issuer, Rejected, State
 
 
@@ -111,6 +115,12 @@ def _carry_out(state: State, command: Command, at: int) -> State | Rejected:
             return installation.resume(state)
         case SetVotingPolicy():
             return installation.set_voting_policy(state, command)
+        case StartPolicyShadow():
+            return policies.start_shadow(state, command)
+        case StopPolicyShadow():
+            return policies.stop_shadow(state, command)
+        case PromotePolicy():
+            return policies.promote(state, command)
         case SetGatePolicy():
             return installation.set_gate_policy(state, command)
         case SetTrainingPolicy():

@@ -4,7 +4,7 @@ import math
 
 from msgspec import structs
 
-from schemas.common import ACTIONS
+from schemas.common import ACTIONS, ENSEMBLE
 from schemas.control import RegisterArtifact, Retire, StartShadow, StopShadow
 from shared.control.state import Rejected, State, short
 
@@ -20,6 +20,8 @@ def register(state: State, command: RegisterArtifact) -> State | Rejected:
         return Rejected(f"centre {command.centre} is not three log probabilities; the manifest is wrong")
     if abs(sum(command.prior) - 1) > 1e-6 or min(command.prior) <= 0:
         return Rejected(f"prior {command.prior} is not three shares that sum to one; the manifest is wrong")
+    if command.model == ENSEMBLE and state.policies:
+        return Rejected(f"{ENSEMBLE!r} is the name of voting policies in shadow; register the model under another one")
     return structs.replace(state, artifacts=state.artifacts.set(command.artifact, command))
 
 

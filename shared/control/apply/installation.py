@@ -5,6 +5,7 @@ from typing import Final
 from msgspec import UNSET, structs
 
 from schemas.control import Found, SetExecutionPolicy, SetGatePolicy, SetTrainingPolicy, SetVotingPolicy
+from shared.control.apply.policies import stacker_fault, with_policy
 from shared.control.state import Rejected, State
 from shared.money.venue import EXCHANGES, WITHOUT_ORDERS
 
@@ -36,8 +37,11 @@ def set_voting_policy(state: State, command: SetVotingPolicy) -> State | Rejecte
     voting = len(state.voting)
     if 0 < voting < command.quorum_count:
         return Rejected(f"a quorum of {command.quorum_count} cannot be reached: {voting} models vote")
+    fault = stacker_fault(state, command)
+    if fault:
+        return Rejected(fault)
     # A policy as it is changes nothing: it leaves nothing to roll back.
-    return state if command == state.policy else structs.replace(state, policy=command, before=state.version)
+    return state if command == state.policy else structs.replace(with_policy(state, command), before=state.version)
 
 
 def set_gate_policy(state: State, command: SetGatePolicy) -> State:

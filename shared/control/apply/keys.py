@@ -10,7 +10,10 @@ from shared.control.state import Rejected, State
 
 TAGS: Final = frozenset(command.__struct_config__.tag for command in get_args(Command))
 ALL: Final = "*"
-_LATER: Final = {"set_execution_policy", "set_approval_rule", "propose", "approve", "refuse"}
+_LATER: Final = {
+    *("set_execution_policy", "set_approval_rule", "propose", "approve", "refuse"),
+    *("start_policy_shadow", "stop_policy_shadow", "promote_policy"),
+}
 _NAMED: Final = ", ".join(sorted(TAGS - _LATER))
 """The commands that the refusal of an unknown one names. Its text is part of a recorded alarm, so it stays that of the
 first release."""

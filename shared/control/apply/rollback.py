@@ -3,7 +3,8 @@
 The configuration is the champions with their weights, the voting and gate policies, and the ladder. Each change
 records the version it replaced (``State.before``). A rollback restores that version together with its ``before``,
 so a second rollback goes further back and does not undo the first. Shadows are not part of the configuration: a
-displaced champion becomes a shadow, every other shadow run goes on, and no model votes that did not vote then.
+displaced champion becomes a shadow, and so does a voting policy that was promoted. Every other shadow run goes on, and
+no model votes that did not vote then.
 """
 
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from immutables import Map
 from msgspec import structs
 
 from schemas.control import RevertProbation, Rollback
+from shared.control.apply.policies import with_policy
 from shared.control.apply.weights import rescale_others, with_weight
 from shared.control.state import Model, Past, Rejected, State, short
 
@@ -64,7 +66,7 @@ def _restore_all(state: State, target: int) -> State | Rejected:
     names = sorted({*state.models, *former})
     models = {name: _restored(state.model(name), former.get(name, Model())) for name in names}
     after = structs.replace(
-        state, models=models, policy=past.policy, gate=past.gate, ladder=past.ladder, before=past.before
+        with_policy(state, past.policy), models=models, gate=past.gate, ladder=past.ladder, before=past.before
     )
     return _checked(state, after)
 

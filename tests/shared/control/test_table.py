@@ -22,6 +22,7 @@ from schemas.control import (
     Found,
     Halt,
     Promote,
+    PromotePolicy,
     Propose,
     Refuse,
     RegisterArtifact,
@@ -37,12 +38,17 @@ from schemas.control import (
     SetTrainingPolicy,
     SetVotingPolicy,
     SetWeights,
+    StackedMember,
+    Stacker,
+    StartPolicyShadow,
     StartShadow,
     StepWeight,
+    StopPolicyShadow,
     StopShadow,
     TrustKey,
 )
 from shared.control import EMPTY, State, decide, fold, propose
+from shared.control.policies import policy_digest
 from shared.control.signing import Signer
 
 PINNED = Path(__file__).parents[2] / "histories" / "outcomes.json"
@@ -82,6 +88,19 @@ TWO = (*ONE, Promote("b", B1, forced=True, weight=0.2))
 SIGNER = Signer("ada", Ed25519PrivateKey.from_private_bytes(bytes(32)))
 TWO_PERSONS = (*TWO, SetApprovalRule(("promote", "set_weights"), ("bo",)))
 KEY = TrustKey("ada", SIGNER.public_key, "Ada")
+LABEL: dict[str, Any] = {"horizon": 12, "kappa": 0.75}
+LABELLED = (
+    *FOUNDED,
+    artifact("a", A1, **LABEL),
+    artifact("b", B1, **LABEL),
+    Promote("a", A1, forced=True, weight=1.0),
+    Promote("b", B1, forced=True, weight=0.2),
+)
+ZEROS = ((0.0, 0.0, 0.0),) * 3
+CALM = SetVotingPolicy(edge=0.05)
+CALM_DIGEST = policy_digest(CALM)
+STACKED = SetVotingPolicy(rule="stacker", stacker=Stacker("mean", (StackedMember("a", A1, ZEROS),)))
+CANDIDATE = (*LABELLED, StartPolicyShadow(CALM, scale=0.01))
 STATES: dict[str, tuple[Command, ...]] = {
     "unfounded": (),
     "founded": FOUNDED,
@@ -100,6 +119,10 @@ STATES: dict[str, tuple[Command, ...]] = {
     "keys": (*TWO, KEY, TrustKey("bo", "0e" * 32, "Bo", ("halt", "resume"))),
     "two persons": TWO_PERSONS,
     "proposed": (*TWO_PERSONS, Propose(Promote("a", A2, forced=True))),
+    "policy in shadow": CANDIDATE,
+    "policy promoted": (*CANDIDATE, PromotePolicy(CALM_DIGEST, forced=True)),
+    "policy rolled back": (*CANDIDATE, PromotePolicy(CALM_DIGEST, forced=True), Rollback()),
+    "policy of a stacker in shadow": (*LABELLED, StartPolicyShadow(STACKED)),
 }
 COMMANDS: dict[str, Command] = {
     "found": FOUNDED[0],
@@ -169,6 +192,18 @@ COMMANDS: dict[str, Command] = {
     "approve 9 as another": Approve(9, Promote("a", A3, forced=True)),
     "approve 1": Approve(1, Promote("a", A2, forced=True)),
     "refuse 9": Refuse(9),
+    "start policy shadow": StartPolicyShadow(CALM),
+    "start policy shadow of the policy in force": StartPolicyShadow(SetVotingPolicy()),
+    "start policy shadow with another deadline": StartPolicyShadow(SetVotingPolicy(deadline_ms=1)),
+    "start policy shadow of a stacker": StartPolicyShadow(STACKED),
+    "start policy shadow of a stacker without numbers": StartPolicyShadow(SetVotingPolicy(rule="stacker")),
+    "stop policy shadow": StopPolicyShadow(CALM_DIGEST),
+    "promote policy": PromotePolicy(CALM_DIGEST),
+    "promote policy, passed": PromotePolicy(CALM_DIGEST, verdict=VERDICT),
+    "promote policy, forced": PromotePolicy(CALM_DIGEST, forced=True),
+    "voting policy as in shadow": CALM,
+    "voting policy with numbers and another rule": SetVotingPolicy(stacker=STACKED.stacker),
+    "register a model called ensemble": artifact("ensemble", C1),
 }
 
 

@@ -1,0 +1,62 @@
+"""``conclave vote start | stop | promote``: voting policies in shadow."""
+
+from typing import Any
+
+import click
+
+from schemas.control import PromotePolicy, StartPolicyShadow, StopPolicyShadow
+from services.console.context import asynchronous
+from services.console.control.issuing import carry_out, changing
+from services.console.control.policy import changed_voting
+from shared.control import State
+
+
+@click.group()
+def vote() -> None:
+    """Run voting policies in shadow: each round is decided by them too, and no intent follows."""
+
+
+@vote.command()
+@click.argument("fields", nargs=-1, required=True, metavar="FIELD=VALUE...")
+@changing
+@click.pass_context
+@asynchronous
+async def start(context: click.Context, /, fields: tuple[str, ...], **options: Any) -> None:
+    """Put a voting policy in shadow: the one in force with other FIELDs (see `conclave policy voting`).
+
+    Its decisions are scored and compared with those of the policy in force, and `conclave gates` judges it as `ensemble`."""
+    await carry_out(context, lambda state: StartPolicyShadow(changed_voting(state, fields)), options)
+
+
+@vote.command()
+@click.argument("digest")
+@changing
+@click.pass_context
+@asynchronous
+async def stop(context: click.Context, /, digest: str, **options: Any) -> None:
+    """Take a voting policy out of shadow. DIGEST: its first digits are enough (`conclave status`)."""
+    await carry_out(context, lambda state: StopPolicyShadow(policy_of(state, digest)), options)
+
+
+@vote.command()
+@click.argument("digest")
+@click.option("--verdict", help="Event id of a verdict that passed (default: its newest, if that passed and is valid).")
+@click.option("--force", is_flag=True, help="Promote without a passed verdict; recorded as forced.")
+@changing
+@click.pass_context
+@asynchronous
+async def promote(context: click.Context, /, digest: str, verdict: str | None, force: bool, **options: Any) -> None:
+    """Put a voting policy from shadow in force. The former one continues in shadow, and `conclave rollback` restores
+    it."""
+    await carry_out(context, lambda state: PromotePolicy(policy_of(state, digest), verdict, forced=force), options)
+
+
+def policy_of(state: State, prefix: str) -> str:
+    """Return the digest of the voting policy in shadow that begins with ``prefix``. Raises ``click.BadParameter``."""
+    found = [digest for digest in state.policy_shadows if digest.startswith(prefix.lower())]
+    if len(found) != 1:
+        known = ", ".join(digest[:12] for digest in state.policy_shadows) or "none"
+        raise click.BadParameter(
+            f"{len(found)} voting policies in shadow begin with {prefix!r}, expected one; in shadow are: {known}"
+        )
+    return found[0]
