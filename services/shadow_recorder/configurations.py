@@ -1,7 +1,7 @@
 """Return votes and costs under any version of the configuration, and pools with and without an artifact."""
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from msgspec import structs
 
@@ -10,6 +10,7 @@ from schemas.common import Action, Probabilities
 from schemas.control import CommandRecorded, RegisterArtifact, SetVotingPolicy
 from services.shadow_recorder.decisions import ArtifactKey, JoinedDecision
 from shared.control import EMPTY, State, fold
+from shared.control.policies import policy_digest
 from shared.control.state import Model
 from shared.voting.pool import Member, Panel, member_of, own_action, panel_of, panel_with, pool_of, vote
 
@@ -17,6 +18,13 @@ COST_PER_SIDE: Final = 0.001
 """Fee, half spread and slippage of one order, as a fraction, unless the gate policy has ``cost_per_side``."""
 KEPT: Final = 64
 """Versions whose panels are kept in memory."""
+
+
+class VoteLabel(NamedTuple):
+    """The label of all voting models: the horizon in bars, and the threshold."""
+
+    horizon: int
+    kappa: float
 
 
 class Configurations:
@@ -48,7 +56,8 @@ class Configurations:
         panel = self._panels.get(version)
         if panel is None:
             past = self.control.past[version]
-            panel = panel_of(structs.replace(self.control, models=past.models, policy=past.policy))
+            state = structs.replace(self.control, models=past.models, policy=past.policy, policy_shadows=())
+            panel = panel_of(state)
             while len(self._panels) >= KEPT:
                 del self._panels[next(iter(self._panels))]
             self._panels[version] = panel
@@ -75,6 +84,24 @@ class Configurations:
         """Return the horizon (bars) of an artifact; 0 if it is not registered, or without one."""
         registration = self.control.artifacts.get(artifact)
         return (registration.horizon or 0) if registration is not None else 0
+
+    def vote_label(self, version: int) -> VoteLabel | None:
+        """Return the label by which the vote of a version is scored; None if the voting models have no common one."""
+        labels = {
+            (registered.horizon, registered.kappa)
+            for member in self.panel(version).members
+            if (registered := self.control.artifacts.get(member.artifact)) is not None
+        }
+        horizon, kappa = labels.pop() if len(labels) == 1 else (None, None)
+        return None if horizon is None or kappa is None else VoteLabel(horizon, kappa)
+
+    def policy_in_force(self, version: int) -> str:
+        """Return the digest of the voting policy of a version."""
+        return policy_digest(self.control.past[version].policy)
+
+    def policy_shadows(self, version: int) -> tuple[str, ...]:
+        """Return the digests of the voting policies in shadow under a version."""
+        return self.control.past[version].policy_shadows if version else ()
 
     def active(self, version: int) -> frozenset[ArtifactKey]:
         """Return the artifacts that answer each bar under a version: champions and shadows."""

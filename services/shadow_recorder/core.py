@@ -2,6 +2,7 @@
 rules."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from heapq import heappop, heappush
 from typing import Final
 
 from schemas.codec import Encoded, Envelope
@@ -12,6 +13,7 @@ from schemas.predictions import PredictionEvent, PredictionFailed, PredictionMad
 from schemas.trades import TradeClosed
 from services.shadow_recorder import backpressure
 from services.shadow_recorder.decisions import MARGIN_MS, kept
+from services.shadow_recorder.policies import add_policies
 from services.shadow_recorder.proofs import missing, prove
 from services.shadow_recorder.retention import drop_complete
 from services.shadow_recorder.scoring_readiness import caused, failed, give_up, unheard, write_ready
@@ -140,9 +142,9 @@ def _advance(state: State, series: SymbolState) -> Iterator[Encoded]:
 
 
 def _without_features(state: State) -> Iterator[Encoded]:
-    """Check again the predictions whose bar has no features, once ``features`` was read past them."""
+    """Check again the predictions and decisions whose bar has no features, once ``features`` was read past them."""
     while state.unfeatured and state.unfeatured[0][0] + MARGIN_MS < state.features_at:
-        _, key = state.unfeatured.popleft()
+        _, key = heappop(state.unfeatured)
         yield from _advance(state, state.of(key))
 
 
@@ -201,7 +203,7 @@ def _add_prediction(
         pending = PendingPrediction(received.envelope, received.entry, before, frontier)
         predictions.queue.append(pending)
         if prediction.control_head is not None and prediction.open_time > series.featured:
-            state.unfeatured.append((pending.at, _key(prediction)))
+            heappush(state.unfeatured, (pending.at, _key(prediction)))
     return series
 
 
@@ -216,6 +218,8 @@ def _add_decision(state: State, decision: DecisionMade, received: Received) -> S
     series.unjoined.append(decision.open_time)
     if decision.open_time > series.complete:
         series.decisions[decision.open_time] = kept(envelope, received.entry)
+        if add_policies(series, envelope, received.entry) and decision.open_time > series.featured:
+            heappush(state.unfeatured, (id_order(received.entry)[0], _key(decision)))
     else:
         series.decided_base = decision.open_time
     return series

@@ -4,7 +4,7 @@ from collections import OrderedDict
 from typing import Final, NamedTuple
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct, structs
 
 from schemas.codec import Envelope
 from schemas.common import Action, Origin, Probabilities
@@ -32,13 +32,16 @@ class ListedBallot(Struct, frozen=True, array_like=True):
 
 
 class JoinedDecision(Struct, frozen=True, array_like=True):
-    """The part of a decision that scores are computed from. ``at``: the time (ms) of its entry."""
+    """The part of a decision that scores are computed from. ``at``: the time (ms) of its entry. ``candidates``: the
+    actions by voting policies in shadow, by digest; ``probabilities`` is None where there are none."""
 
     event: bytes
     at: int
     control_version: int
     action: Action
     ballots: tuple[ListedBallot, ...]
+    probabilities: Probabilities | None = None
+    candidates: dict[str, Action] = {}
 
     def lists(self, event: bytes) -> bool:
         """Return whether a prediction was in the round when it closed."""
@@ -79,6 +82,9 @@ def kept(envelope: Envelope[DecisionMade], entry: str) -> KeptDecision:
         *(ListedBallot(b.model, bytes.fromhex(b.artifact), bytes.fromhex(b.event), None) for b in decision.shadow),
     )
     joined = JoinedDecision(envelope.id, id_order(entry)[0], decision.control_version, decision.action, ballots)
+    if decision.candidates is not UNSET:
+        candidates = {vote.policy: vote.action for vote in decision.candidates}
+        joined = structs.replace(joined, probabilities=decision.probabilities, candidates=candidates)
     return KeptDecision(entry, msgspec.msgpack.encode(joined))
 
 

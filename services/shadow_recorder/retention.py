@@ -7,6 +7,9 @@ series are completed in order. A prediction has a score only if
 * its artifact was active under the stamp of the bar,
 * before it on ``predictions`` no artifact had answered a bar ``LATE`` bars later, or the decision of its bar lists it.
 
+The decision by a voting policy has a score if the policy was in shadow under the stamp of the bar. While there is such
+a policy, a bar is kept until its decision was read.
+
 Each condition is about the order within one stream, or about two events that name the same bar. So it does not matter
 when a bar is dropped: a prediction that is read after that has no score in any order of reading.
 """
@@ -40,7 +43,11 @@ def _complete(state: State, series: SymbolState, open_time: int, stamp: Stamp) -
     late = series.frontier >= open_time + LATE * series.history.interval_ms
     if stamp.version is None:
         return (late and listed_were_read(state, series, open_time)) or _passed_unstamped(series, open_time)
-    if all(series.answered(artifact) >= open_time for artifact in state.configurations.active(stamp.version)):
+    configurations = state.configurations
+    awaited = configurations.policy_shadows(stamp.version) and configurations.voted(stamp.version)
+    if awaited and series.decided < open_time:
+        return False
+    if all(series.answered(artifact) >= open_time for artifact in configurations.active(stamp.version)):
         return True
     return late and (not state.configurations.voted(stamp.version) or listed_were_read(state, series, open_time))
 

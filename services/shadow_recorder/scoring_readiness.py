@@ -8,6 +8,7 @@ from schemas.predictions import PredictionFailed, PredictionMade
 from schemas.scores import PredictionUnscored, Unscored
 from services.shadow_recorder.decisions import MARGIN_MS, ArtifactKey, JoinedDecision
 from services.shadow_recorder.ordering import first_row, may_write
+from services.shadow_recorder.policies import scored_policy
 from services.shadow_recorder.scoring import scored
 from services.shadow_recorder.state import LATE, PendingPrediction, State, SymbolState
 from shared.labels.stream import Unlabelled
@@ -22,10 +23,15 @@ UNHEARD: Final = (
 
 
 def write_ready(state: State, series: SymbolState) -> Iterator[Encoded]:
-    """Write the scores that are ready, in the order of ``ordering``."""
+    """Write the scores that are ready, in the order of ``ordering``. The decision by a voting policy that was not in
+    shadow under the stamp of its bar has none."""
     while (row := first_row(state, series)) is not None:
         artifact, predictions = row
-        event = _score(state, series, artifact, predictions.queue[0])
+        pending = predictions.queue[0]
+        if pending.stream == "decisions" and _was_due(state, series, artifact, pending) is False:
+            predictions.queue.popleft()
+            continue
+        event = _score(state, series, artifact, pending)
         if event is None:
             return
         state.settled += 1
@@ -36,6 +42,8 @@ def _score(state: State, series: SymbolState, artifact: ArtifactKey, pending: Pe
     """Return the score, or the event with the reason why there is none; None while that is open. The decision is
     checked before the outcome, whichever was read first, so that a prediction that lacks both has one reason."""
     made = pending.envelope.event
+    if pending.stream == "decisions":
+        return _score_policy(state, series, artifact, pending)
     counts = _counts(state, series, artifact, pending)
     if counts is None:
         return None
@@ -66,6 +74,23 @@ def _score(state: State, series: SymbolState, artifact: ArtifactKey, pending: Pe
     return scored(state.configurations, made, pending.envelope.id, decision, outcome, latency)
 
 
+def _score_policy(state: State, series: SymbolState, artifact: ArtifactKey, pending: PendingPrediction) -> Any:
+    """Return what ``_score`` returns, for a voting policy in shadow. Its decision is kept as long as it waits."""
+    made, decision = pending.envelope.event, _decision(series, pending.open_time)
+    assert decision is not None
+    if not _was_due(state, series, artifact, pending) or not may_write(state, series, artifact, pending, decision):
+        return None
+    label = state.configurations.vote_label(decision.control_version)
+    if label is None:
+        return unscored(state, pending.envelope, "unlabelled", "the voting models have labels of their own")
+    outcome = series.history.outcome(made.open_time, label.horizon, label.kappa)
+    if isinstance(outcome, Unlabelled):
+        return unscored(state, pending.envelope, "warming" if outcome.reason == "warming" else "gap", outcome.detail)
+    if outcome is None:
+        return None
+    return scored_policy(state.configurations, pending, artifact, decision, label, outcome)
+
+
 def _counts(state: State, series: SymbolState, artifact: ArtifactKey, pending: PendingPrediction) -> bool | None:
     """Return whether a prediction was due at its bar and in time (``retention`` has the rule); None while that is not
     known. Whether it is the first answer was checked when it was read."""
@@ -85,9 +110,9 @@ def _counts(state: State, series: SymbolState, artifact: ArtifactKey, pending: P
 
 
 def _was_due(state: State, series: SymbolState, artifact: ArtifactKey, pending: PendingPrediction) -> bool | None:
-    """Return whether an artifact was active under the stamp of a bar; None while the stamp is not known. The features
-    of a bar are written before any prediction at it, so a prediction was not made from features that were written
-    later."""
+    """Return whether an artifact, or a voting policy in shadow, was active under the stamp of a bar; None while the
+    stamp is not known. The features of a bar are written before any prediction at it, so a prediction was not made from
+    features that were written later."""
     made = pending.envelope.event
     stamp = series.stamps.get(made.open_time)
     latest = pending.at + MARGIN_MS
@@ -97,7 +122,10 @@ def _was_due(state: State, series: SymbolState, artifact: ArtifactKey, pending: 
         return False
     if stamp.version is None:
         return True
-    return stamp.version == made.control_version and artifact in state.configurations.active(stamp.version)
+    configurations, version = state.configurations, stamp.version
+    if pending.stream == "decisions":
+        return version == made.control_version and artifact[1] in configurations.policy_shadows(version)
+    return version == made.control_version and artifact in configurations.active(version)
 
 
 def _decision(series: SymbolState, open_time: int) -> JoinedDecision | None:

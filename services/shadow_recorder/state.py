@@ -28,12 +28,14 @@ SeriesKey = tuple[str, int, bool]
 
 class PendingPrediction(NamedTuple):
     """A prediction without a score yet. ``before``: the last bar that its artifact had answered when it was read;
-    ``frontier``: the last that any artifact had answered then."""
+    ``frontier``: the last that any artifact had answered then. ``stream``: that of its entry; a decision by a voting
+    policy in shadow is one too."""
 
     envelope: Envelope[PredictionMade]
     entry: str
     before: int
     frontier: int
+    stream: str = "predictions"
 
     @property
     def open_time(self) -> int:
@@ -190,8 +192,8 @@ class Pause(Struct):
 class State:
     """The state of one partition. ``count``: bars of the market so far; ``settled``: predictions that were scored or
     written as unscored so far. ``features_at``, ``predictions_at`` and ``decisions_at``: the times (ms) of the last
-    entries read. ``unfeatured``: the time (ms) and the series of each prediction that was read before the features of
-    its bar. ``pause`` belongs to ``backpressure``."""
+    entries read. ``unfeatured``: the time (ms) and the series of each prediction, and of each decision by a voting
+    policy in shadow, that was read before the features of its bar; a heap. ``pause`` belongs to ``backpressure``."""
 
     def __init__(self, memo: Memo) -> None:
         self.configurations = Configurations()
@@ -202,7 +204,7 @@ class State:
         self.count = memo.count
         self.checked, self.equal = memo.checked, memo.equal
         self.features_at, self.predictions_at, self.decisions_at = memo.reached
-        self.unfeatured: deque[tuple[int, SeriesKey]] = deque()
+        self.unfeatured: list[tuple[int, SeriesKey]] = []
         self.settled = 0
         self.pause = Pause()
         for kept in memo.series:
@@ -246,7 +248,10 @@ class State:
             "market": _first(each.history.bars[0].entry for each in series if each.history.bars),
             "features": _first(next(iter(each.stamps.values())).entry for each in series if each.stamps),
             "predictions": _first(
-                pending.queue[0].entry for each in series for pending in each.pending.values() if pending.queue
+                pending.queue[0].entry
+                for each in series
+                for pending in each.pending.values()
+                if pending.queue and pending.queue[0].stream == "predictions"
             ),
             "decisions": _first(iter(decisions if self.issued.oldest is None else [*decisions, self.issued.oldest])),
             "trades": _first(iter(self.trades)),
@@ -264,7 +269,12 @@ def _kept(key: SeriesKey, series: SymbolState) -> KeptSeries:
         complete=series.complete,
         decided=series.decided_base,
         frontier=min(
-            (each.queue[0].frontier for each in series.pending.values() if each.queue), default=series.frontier
+            (
+                each.queue[0].frontier
+                for each in series.pending.values()
+                if each.queue and each.queue[0].stream == "predictions"
+            ),
+            default=series.frontier,
         ),
         ended=series.ended,
         answered=tuple(

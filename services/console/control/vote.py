@@ -24,7 +24,8 @@ def vote() -> None:
 async def start(context: click.Context, /, fields: tuple[str, ...], **options: Any) -> None:
     """Put a voting policy in shadow: the one in force with other FIELDs (see `conclave policy voting`).
 
-    Its decisions are scored and compared with those of the policy in force, and `conclave gates` judges it as `ensemble`."""
+    Its decisions are scored and compared with those of the policy in force. `conclave gates` judges it as
+    `ensemble`."""
     await carry_out(context, lambda state: StartPolicyShadow(changed_voting(state, fields)), options)
 
 

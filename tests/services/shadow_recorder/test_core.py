@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
-from world import ART, MINUTE, STREAMS, TWO, Builder, Run, World, limits, random_world, register
+from world import ART, MINUTE, MODEL, STREAMS, TWO, Builder, Run, World, limits, random_world, register
 
 from schemas.codec import Envelope, decode, encode
-from schemas.control import Found, StartShadow, StopShadow
+from schemas.control import Found, Promote, SetVotingPolicy, StartPolicyShadow, StartShadow, StopShadow
 from schemas.decisions import DecisionMade
 from schemas.gates import VerdictReached
 from schemas.operations import InterferenceFound
@@ -26,6 +26,7 @@ from schemas.scores import (
 )
 from services.gate_evaluator.core import Evaluator
 from services.shadow_recorder.core import Recorder
+from shared.control.policies import policy_digest
 from shared.runtime.service import Batch, Received
 
 BULL = (0.1, 0.3, 0.6)
@@ -446,11 +447,67 @@ def test_every_prediction_is_scored_or_has_a_reason_once_and_in_order(seed: int)
     world = random_world(seed, bars=60)
     run = Run(world).in_order()
     settled = [event.prediction for event in run.events(PredictionScored) + run.events(PredictionUnscored)]
-    assert sorted(settled + run.waiting) == sorted(received.envelope.id for received in world.streams["predictions"])
+    predicted = [received.envelope.id for received in world.streams["predictions"]]
+    assert sorted(settled + run.waiting) == sorted(predicted + decided_by_policies(world))
     times: dict[tuple[str, bytes], list[int]] = {}
     for score in run.events(PredictionScored):
         times.setdefault((score.symbol, score.artifact), []).append(score.open_time)
     assert all(a < b for each in times.values() for a, b in pairwise(each))
+
+
+def decided_by_policies(world: World) -> list[bytes]:
+    """The decisions of rounds with a quorum, once for each voting policy in shadow that had one too."""
+    decisions = [received.envelope for received in world.streams["decisions"]]
+    return [
+        envelope.id
+        for envelope in decisions
+        if isinstance(envelope.event, DecisionMade) and envelope.event.status == "decided"
+        for vote in envelope.event.candidates or ()
+        if vote.status == "decided"
+    ]
+
+
+def test_a_voting_policy_in_shadow_is_scored_as_the_ensemble_against_the_one_in_force() -> None:
+    calm = SetVotingPolicy(quorum_count=1, edge=0.5, temperature=0.5)
+    builder = Builder((*TWO, StartPolicyShadow(calm)))
+    builder.predict("a2", WARM, BULL)
+    builder.predict("c", WARM, BULL)
+    builder.predict("a", WARM, BULL)
+    builder.predict("b", WARM, BULL)
+    rising(builder)
+    run = run_of(builder)
+    decision = builder.streams["decisions"][0].envelope
+    rows = run.events(PredictionScored)
+    [row] = [score for score in rows if score.model == "ensemble"]
+    assert len(rows) == 5
+    assert (row.role, row.late, row.artifact.hex()) == ("shadow", False, policy_digest(calm))
+    assert row.prediction == row.decision == decision.id
+    [vote] = decision.event.candidates
+    assert (row.probabilities, row.action) == (vote.probabilities, vote.action)
+    assert (row.incumbent, row.decided) == (decision.event.probabilities, decision.event.action)
+    assert row.incumbent_artifact == bytes.fromhex(policy_digest(builder.control.policy))
+    assert (row.pool_with, row.pool_without) == (row.probabilities, row.incumbent)
+    assert sum(row.prior) == pytest.approx(1.0)
+    member = next(score for score in rows if score.model == "b")
+    same = ("outcome", "forward_return", "horizon", "kappa", "ends", "prices", "decided", "decision")
+    assert [getattr(row, name) for name in same] == [getattr(member, name) for name in same]
+    assert row.signed_return == pytest.approx(math.expm1(row.forward_return) - 0.002)
+
+
+def test_where_the_voting_models_have_labels_of_their_own_the_vote_has_no_score() -> None:
+    builder = Builder((*TWO, StartPolicyShadow(SetVotingPolicy(quorum_count=1, edge=0.5))))
+    other = register("b", horizon=4)
+    builder.issue(msgspec.structs.replace(other, artifact="dd" * 32))
+    builder.issue(Promote("b", "dd" * 32, forced=True, accept_changes=True))
+    ART["b2"], MODEL["b2"] = "dd" * 32, "b"
+    try:
+        for artifact in ("a2", "c", "a", "b2"):
+            builder.predict(artifact, WARM, BULL)
+    finally:
+        del ART["b2"], MODEL["b2"]
+    rising(builder)
+    [row] = [event for event in run_of(builder).events(PredictionUnscored) if event.model == "ensemble"]
+    assert (row.reason, row.detail) == ("unlabelled", "the voting models have labels of their own")
 
 
 def size(run: Run) -> tuple[int, int, int, int, int]:

@@ -18,9 +18,12 @@ from schemas.control import (
     CommandRecorded,
     Found,
     Promote,
+    PromotePolicy,
     RegisterArtifact,
     SetVotingPolicy,
+    StartPolicyShadow,
     StartShadow,
+    StopPolicyShadow,
     StopShadow,
 )
 from schemas.decisions import DecisionMade, FenceClosed, FenceOpened
@@ -227,7 +230,7 @@ def random_world(seed: int, bars: int = 40, warm: int = 110) -> World:
     workers that are slow or dead for a while; shadows started and stopped, champions replaced; a symbol that ends;
     fences; names of events that are on no stream."""
     dice = random.Random(seed)
-    builder = Builder()
+    builder = Builder((*TWO, StartPolicyShadow(SetVotingPolicy(quorum_count=1, edge=0.3))))
     close = {"BTC": 100.0, "ETH": 10.0}
     ends = {"BTC": 10**9, "ETH": dice.choice([10**9, warm + bars // 2])}
     pace = {name: dice.choice([1.0, 1.0, 0.8, 0.1]) for name in ART}
@@ -265,6 +268,9 @@ def active(builder: Builder) -> list[str]:
 
 
 def _command(builder: Builder, dice: random.Random) -> None:
+    if dice.random() < 0.4:
+        builder.issue(_policy_command(builder, dice))
+        return
     model = builder.control.models
     name = dice.choice(["a2", "c", "c", "a"])
     slot = model.get(MODEL[name])
@@ -280,6 +286,16 @@ def _command(builder: Builder, dice: random.Random) -> None:
     builder.issue(command)
     fence = dice.choice([FenceClosed, FenceOpened])("id", "me", "test", 1)
     builder.append("decisions", encode("decisions", fence).envelope)
+
+
+def _policy_command(builder: Builder, dice: random.Random) -> Command:
+    shadows = builder.control.policy_shadows
+    if shadows and dice.random() < 0.6:
+        chosen = dice.choice(shadows)
+        return StopPolicyShadow(chosen) if dice.random() < 0.5 else PromotePolicy(chosen, forced=True)
+    temperature = round(dice.uniform(0.5, 2.0), 6)
+    policy = SetVotingPolicy(quorum_count=1, rule=dice.choice(["mean", "logmean"]), temperature=temperature)
+    return StopPolicyShadow(shadows[0]) if len(shadows) == 4 else StartPolicyShadow(policy)
 
 
 def _answer(builder: Builder, dice: random.Random, name: str, due: Due) -> None:
