@@ -3,9 +3,8 @@
 from collections.abc import Mapping
 from typing import Final
 
-from msgspec import Struct, structs
+from msgspec import Struct
 
-from schemas.control import Backtest
 from schemas.gates import GateVerdict, VerdictReached
 from schemas.scores import PredictionScored
 from services.gate_evaluator.events import finite
@@ -17,7 +16,7 @@ from shared.gates.critical import LiveBars
 from shared.gates.evidence import Evidence
 from shared.gates.policies import Policy
 from shared.gates.policy import DefaultPolicy
-from shared.gates.rows import Key, Plan, row_of
+from shared.gates.rows import UNKNOWN_REFERENCES, VOTES, Key, Plan, References, row_of
 from shared.gates.verdicts import Gate, Judgement, gate
 
 WRITE_EVERY: Final = 500
@@ -52,17 +51,17 @@ class Candidate(Struct, array_like=True):
 
 
 def initial(
-    key: Key, version: int, policy: Policy, score: PredictionScored, backtest: Backtest | None = None
+    key: Key, version: int, policy: Policy, score: PredictionScored, references: References = UNKNOWN_REFERENCES
 ) -> Candidate:
-    """Return a candidate without evidence. ``backtest``: the reference that its training recorded, if any."""
+    """Return a candidate without evidence. A voting policy is judged by the gates of ``default`` under ``classic``
+    too, whose gates are about models."""
     label = (score.horizon, score.kappa, score.interval_ms)
-    if isinstance(policy.thresholds, ClassicPolicy):
-        return Candidate(key, version, None, classic.initial(policy.thresholds), label=label)
     thresholds = policy.thresholds
-    plan = Plan(key, score.horizon, score.interval_ms)
-    if backtest is not None:
-        scales = structs.replace(plan.scales, prior=backtest.scale)
-        plan = structs.replace(plan, scales=scales, response=backtest.response)
+    if isinstance(thresholds, ClassicPolicy):
+        if key.feature_set != VOTES:
+            return Candidate(key, version, None, classic.initial(thresholds), label=label)
+        thresholds = DefaultPolicy()
+    plan = Plan(key, score.horizon, score.interval_ms, references.scales, response=references.response)
     collected = evidence.initial(plan, thresholds.margin, _valid_block_ms(thresholds.block_ms, score))
     money = None if score.prices is None else PairedMoney()
     return Candidate(key, version, collected, None, label=label, money=money)

@@ -6,6 +6,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from schemas.codec import Encoded, Envelope
+from schemas.common import ENSEMBLE
 from schemas.features import BarsMissing, FeaturesComputed, FeaturesWithheld
 from schemas.gates import EvidenceRestarted, WeightsProposed
 from schemas.scores import BallotMissing, PredictionScored, PredictionUnscored
@@ -22,9 +23,10 @@ from services.gate_evaluator.candidates import CHECK_EVERY, WRITE_EVERY, Candida
 from services.gate_evaluator.events import caused
 from services.gate_evaluator.state import CandidateProgress, Memory, State
 from shared.control import ControlError, fold
+from shared.control.policies import policy_digest
 from shared.control.state import Model
 from shared.gates.policies import Policy
-from shared.gates.rows import Key
+from shared.gates.rows import UNKNOWN_REFERENCES, VOTES, Key, References, Scales
 from shared.runtime.service import Batch
 
 __all__ = ["GROUP", "CandidateProgress", "Evaluator", "State"]
@@ -159,7 +161,7 @@ def _advance(state: State, envelope: Envelope[Any]) -> Iterator[Encoded]:
 def _in_shadow_again(state: State, artifact: str) -> EvidenceRestarted:
     memory, policy = state.memory, state.policy(state.memory.version)
     return EvidenceRestarted(
-        model=state.control.artifacts[artifact].model,
+        model=ENSEMBLE if artifact in state.control.policies else state.control.artifacts[artifact].model,
         artifact=artifact,
         changed=("candidate",),
         policy=policy.name,
@@ -222,8 +224,7 @@ def _judge(state: State, envelope: Envelope[PredictionScored]) -> Iterator[Encod
         if candidate is None or key != candidate.key:
             if candidate is not None:
                 yield caused(envelope, _restarted(candidate, key, policy, version))
-            backtest = state.control.artifacts[artifact].backtest
-            candidate = candidates.initial(key, version, policy, score, backtest)
+            candidate = candidates.initial(key, version, policy, score, _references(state, key))
             state.memory.candidates[artifact] = candidate
     candidate.version = max(candidate.version, version)
     candidates.evolve(candidate, score, envelope.id.hex(), state.past(version))
@@ -237,9 +238,25 @@ def _judge(state: State, envelope: Envelope[PredictionScored]) -> Iterator[Encod
 
 def _key(state: State, version: int, model: str, artifact: str, label: str) -> Key:
     """Return what the evidence about an artifact is about, under a version."""
+    if model == ENSEMBLE and artifact in state.control.policies:
+        in_force = policy_digest(state.past(version).policy)
+        return Key(model, artifact, in_force, VOTES, label, state.policy(version).digest)
     champion = state.past(version).models.get(model, Model()).champion or ""
     feature_set = state.control.artifacts[artifact].feature_set
     return Key(model, artifact, champion, feature_set, label, state.policy(version).digest)
+
+
+def _references(state: State, key: Key) -> References:
+    """Return the reference values that were recorded before a candidate's first score."""
+    if key.feature_set == VOTES:
+        candidate = state.control.policies[key.artifact]
+        defaults = Scales()
+        scale = candidate.scale or defaults.champion
+        return References(Scales(defaults.prior, scale, scale, candidate.money_scale or defaults.money))
+    backtest = state.control.artifacts[key.artifact].backtest
+    if backtest is None:
+        return UNKNOWN_REFERENCES
+    return References(Scales(prior=backtest.scale), backtest.response)
 
 
 def _restarted(candidate: Candidate, key: Key, policy: Policy, version: int) -> EvidenceRestarted:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from msgspec import Struct, field
 
-from schemas.common import Action
+from schemas.common import ENSEMBLE, Action
 from schemas.scores import PredictionScored
 from shared.control.state import Past
 from shared.money.account import key_of
@@ -44,6 +44,8 @@ def trade(money: PairedMoney, score: PredictionScored, past: Past) -> Earned | N
     after = TradedBar(opened, score.origin, prices.next_open, prices.next_close, prices.next_volume)
     at = Opportunity(key, prices.close, after)
     champion: Action = "HOLD" if score.incumbent is None else own_action(past.policy, score.incumbent)
+    if score.model == ENSEMBLE and score.decided is not None:
+        champion = score.decided  # a voting policy is compared with the decision
     unit = score.horizon / policy.notional
     event = score.prediction.hex()
     mine, theirs = (lone_signal(score, event, action, past.policy) for action in (score.action, champion))

@@ -1,4 +1,5 @@
-"""Find which artifacts vote and which are in shadow under a configuration, and since which version without a break."""
+"""Find which artifacts vote and which are in shadow under a configuration, and since which version without a break. A
+voting policy in shadow is such an artifact, by its digest."""
 
 from collections.abc import Mapping
 
@@ -19,6 +20,7 @@ class Roles:
         self.active: dict[str, int] = {}
         self.champions: dict[str, tuple[str, int]] = {}
         self._models: Mapping[str, Model] = {}
+        self._policies: tuple[str, ...] = ()
 
     def advance(self, control: Control, version: int) -> None:
         """Follow the configuration up to ``version``, one version after another.
@@ -27,9 +29,9 @@ class Roles:
         if version > control.version:
             raise LookupError(f"control version {version} has not been read yet, only {control.version}")
         for at in range(self.version + 1, version + 1):
-            models = control.past[at].models
-            if models is not self._models:
-                self._follow(models, at)
+            past = control.past[at]
+            if past.models is not self._models or past.policy_shadows != self._policies:
+                self._follow(past.models, past.policy_shadows, at)
         self.version = max(self.version, version)
 
     def in_shadow(self, artifact: str, since: int) -> bool:
@@ -45,11 +47,11 @@ class Roles:
         champion, first = self.champions.get(model, ("", 0))
         return champion == artifact and first <= since
 
-    def _follow(self, models: Mapping[str, Model], version: int) -> None:
-        self._models = models
+    def _follow(self, models: Mapping[str, Model], policies: tuple[str, ...], version: int) -> None:
+        self._models, self._policies = models, policies
         champions = {name: slot.champion for name, slot in models.items() if slot.champion is not None}
         shadows = [artifact for slot in models.values() for artifact in slot.shadows]
-        self.shadows = {artifact: self.shadows.get(artifact, version) for artifact in shadows}
+        self.shadows = {artifact: self.shadows.get(artifact, version) for artifact in (*shadows, *policies)}
         active = sorted({*shadows, *champions.values()})
         self.active = {artifact: self.active.get(artifact, version) for artifact in active}
         self.champions = {

@@ -18,6 +18,7 @@ from shared.control import Rejected
 from shared.control import State as Control
 from shared.control.apply import apply
 from shared.control.changes import changes, words
+from shared.control.policies import champion_of, in_shadow
 
 SHOWN: Final = 8
 """Decisions, positions and verdicts in one answer."""
@@ -141,8 +142,9 @@ def _verdicts(look: Look) -> tuple[str, list[Line]]:
 
 def _verdict(recorded: RecordedVerdict, control: Control) -> Iterator[Line]:
     event, shown = recorded.event, models.verdict_of(recorded)
-    model = control.model(event.model)
-    role = "champion" if model.champion == event.artifact else "shadow" if event.artifact in model.shadows else "former"
+    role = "shadow" if (event.model, event.artifact) in in_shadow(control) else "former"
+    if event.artifact == champion_of(control, event.model):
+        role = "champion"
     where = f", partition {recorded.partition}" if control.partitions > 1 else ""
     yield Line(
         f"{event.model} {event.artifact[:SHORT]} ({role}{where})",

@@ -47,6 +47,7 @@ from services.watcher.state import (
 from services.watcher.text import describe
 from shared.control import State as Control
 from shared.control import effect_of
+from shared.control.policies import champion_of, in_shadow
 from shared.log import GroupView
 from shared.voting.deadline import is_overdue
 
@@ -261,5 +262,6 @@ def _follow_training(state: State, event: Any) -> None:
 
 
 def _in_use(control: Control, verdict: LastVerdict) -> bool:
-    slot = control.models.get(verdict.model)
-    return slot is not None and (verdict.artifact == slot.champion or verdict.artifact in slot.shadows)
+    if verdict.artifact == champion_of(control, verdict.model):
+        return True
+    return (verdict.model, verdict.artifact) in in_shadow(control)

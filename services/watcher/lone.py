@@ -12,6 +12,7 @@ from msgspec import Struct, field
 
 from schemas.scores import PredictionScored
 from shared.control import State as Control
+from shared.control.policies import in_shadow
 from shared.money.account import key_of
 from shared.money.alone import LoneAccount, Opportunity
 from shared.money.orders import lone_signal
@@ -79,8 +80,8 @@ def decoded(memo: bytes) -> LoneLines:
 
 def _active(control: Control) -> Iterator[tuple[str, tuple[str, str, str]]]:
     """Yield each artifact that votes or is in shadow, with its model, its role, and its short name."""
+    for name, artifact in in_shadow(control):
+        yield artifact, (name, "shadow", artifact[:SHORT])
     for name, model in control.models.items():
-        for artifact in model.shadows:
-            yield artifact, (name, "shadow", artifact[:SHORT])
         if model.champion:
             yield model.champion, (name, "voting", model.champion[:SHORT])

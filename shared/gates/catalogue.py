@@ -205,6 +205,19 @@ DEFAULT: Final = (
         samples="least_blocks",
     ),
     GateDescription(
+        name="improvement",
+        kind="needed",
+        question="Is the voting policy better than the one in force?",
+        formula=f"{E_VALUE}; gain over the policy in force in log score, or what it earned more",
+        rule="e-value",
+        condition=(
+            "ln E of the gain in log score, or that of the money earned more after costs, reached ln(2/alpha); only "
+            "for voting policies, which have neither ``copy`` nor ``contribution``"
+        ),
+        parameters=("alpha",),
+        samples="least_blocks",
+    ),
+    GateDescription(
         name="budget",
         kind="needed",
         question="Does the claim hold among all candidates?",

@@ -20,6 +20,7 @@ from shared.gates.evidence import (
     BETTER,
     CHAMPION,
     CHAMPION_OVER_PRIOR,
+    EARNS_MORE,
     MONEY,
     POOL,
     PRIOR,
@@ -40,7 +41,7 @@ def claim(state: Evidence) -> float:
 
     It is the least of the needed gates' present evidence: the minimum of e-values is an e-value against the union of
     their nulls."""
-    needed = [betting.log_e(state.bets[PRIOR]), _contribution_e(state)]
+    needed = [betting.log_e(state.bets[PRIOR]), _improvement_e(state) if _is_policy(state) else _contribution_e(state)]
     return min(needed) if not state.compared else min(*needed, betting.log_e(state.bets[CHAMPION]))
 
 
@@ -58,9 +59,12 @@ def verdicts(
     gates = [*critical.operations_gates(state, policy, live), *critical.degeneracy_gates(state, policy)]
     gates.append(critical.time_gate(state, policy, live))
     gates.append(_bet("skill", state.bets[PRIOR], policy.alpha, policy, "needed"))
-    if state.compared:
-        gates += [critical.copy_gate(state, policy), _incumbent(state, policy), _money(state, policy)]
-    gates.append(_contribution(state, policy))
+    if _is_policy(state):
+        gates += [_incumbent(state, policy), _improvement(state, policy), _money(state, policy)]
+    else:
+        if state.compared:
+            gates += [critical.copy_gate(state, policy), _incumbent(state, policy), _money(state, policy)]
+        gates.append(_contribution(state, policy))
     if rivals is not None and len(rivals) > 1:
         gates.append(_budget(state, policy, rivals))
     gates += [quality.base_rate(state, policy), quality.action_mix(state, policy), quality.calibrated(state, policy)]
@@ -118,6 +122,29 @@ def _contribution(state: Evidence, policy: DefaultPolicy) -> Gate:
         return bet
     detail = f"better than the champion, and not harmful to the ensemble; {bet.detail}"
     return structs.replace(bet, outcome="passed", detail=detail)
+
+
+def _is_policy(state: Evidence) -> bool:
+    """Return whether the candidate is a voting policy. It is no artifact, so it need not differ from the champion in
+    its probabilities, and it is the whole ensemble, so it contributes nothing to one."""
+    return len(state.bets) > EARNS_MORE
+
+
+def _improvement(state: Evidence, policy: DefaultPolicy) -> Gate:
+    """Return the gate of a voting policy that is to be better than the one in force in log score, or in money. Each of
+    the two tests has half of the error budget."""
+    alpha = policy.alpha / 2
+    score = _bet("improvement", state.bets[BETTER], alpha, policy, "needed")
+    money = _bet("improvement", state.bets[EARNS_MORE], alpha, policy, "needed", 1.0)
+    best, words = (money, "money") if money.value > score.value else (score, "log score")
+    outcome: Outcome = "failed" if score.outcome == money.outcome == "failed" else "inconclusive"
+    if "passed" in {score.outcome, money.outcome}:
+        outcome = "passed"
+    return structs.replace(best, outcome=outcome, detail=f"in {words}: {best.detail}")
+
+
+def _improvement_e(state: Evidence) -> float:
+    return betting.log_mean_exp([betting.log_e(state.bets[BETTER]), betting.log_e(state.bets[EARNS_MORE])])
 
 
 def _contribution_e(state: Evidence) -> float:

@@ -18,7 +18,7 @@ from shared.gates.calibration import Reliability
 from shared.gates.degeneracy import OutputDistribution
 from shared.gates.ecusum import Cusum
 from shared.gates.operations import Operations
-from shared.gates.rows import Plan, Row
+from shared.gates.rows import VOTES, Plan, Row
 
 FLOOR: Final = 0.01
 """The smallest probability that enters a gain, so |gain| is at most 4.6 nats."""
@@ -27,6 +27,8 @@ QUANTITIES: Final = 8
 PRIOR, CHAMPION, POOL, CHAMPION_OVER_PRIOR, MONEY, SELL, HOLD, BUY = range(QUANTITIES)
 BETTER: Final = 5
 """The index among the bets of the comparison with the champion without a margin."""
+EARNS_MORE: Final = 6
+"""The index among the bets of money against the champion without a margin; only voting policies have it."""
 REFERENCE_BLOCKS: Final = 10
 """Number of first blocks whose outputs are the reference where there is no histogram of a backtest."""
 DECAY: Final = 0.9
@@ -99,6 +101,8 @@ def initial(plan: Plan, margin: float = 0.002, block_ms: int = 0, fewest: int = 
         Bets(scales.money, scales.money / 30),
         Bets(scales.champion),
     ]
+    if plan.key.feature_set == VOTES:
+        bets.append(Bets(scales.money))
     state = Evidence(plan, margin, Blocks(length, purge, QUANTITIES, fewest), bets)
     if plan.outputs is not None:
         state.outputs.reference = [list(row) for row in plan.outputs]
@@ -191,6 +195,9 @@ def _close(state: Evidence, means: blocks.Means) -> None:
     better = means[CHAMPION]
     if better is not None:
         betting.observe(state.bets[BETTER], better)
+    earned = means[MONEY]
+    if earned is not None and len(state.bets) > EARNS_MORE:
+        betting.observe(state.bets[EARNS_MORE], earned)
     skill = means[PRIOR]
     if skill is not None:
         ecusum.observe(state.loss, -skill / state.plan.scales.prior)

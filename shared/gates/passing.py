@@ -16,7 +16,7 @@ from schemas.common import ENSEMBLE
 from schemas.control import Command, Promote, PromotePolicy
 from schemas.gates import EvidenceRestarted, GateEvent, VerdictReached
 from shared.control import State
-from shared.control.policies import policy_digest
+from shared.control.policies import champion_of
 from shared.gates.policies import digest_of
 from shared.log import Entry, Log, StreamKey
 from shared.log.events import Unreadable, events_of
@@ -58,7 +58,7 @@ def _newest_passing(
     newest: Iterable[tuple[Entry, Envelope[GateEvent]]], state: State, model: str, artifact: str, who: str
 ) -> str:
     """Search the events of a partition, newest first."""
-    champion = policy_digest(state.policy) if model == ENSEMBLE else state.model(model).champion
+    champion = champion_of(state, model)
     for _, envelope in newest:
         event = envelope.event
         if getattr(event, "artifact", None) != artifact or getattr(event, "model", None) != model:

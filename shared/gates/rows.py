@@ -80,6 +80,10 @@ class Key(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     policy: str
 
 
+VOTES: Final = "votes"
+"""The feature set in the key of a voting policy: it has none."""
+
+
 class Scales(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """The scale of each comparison: three standard deviations of its block means in the purged backtest, never of
     shadow data. The defaults are for a candidate without a backtest."""
@@ -88,6 +92,17 @@ class Scales(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     champion: float = 0.05
     pool: float = 0.05
     money: float = 0.002
+
+
+class References(NamedTuple):
+    """What was recorded about a candidate before its first score. ``response``: the largest change of a probability
+    when the inputs were perturbed, None where it was not measured."""
+
+    scales: Scales = Scales()
+    response: float | None = None
+
+
+UNKNOWN_REFERENCES: Final = References()
 
 
 class Plan(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):

@@ -21,7 +21,7 @@ from services.console.output import COLOURS, OUTPUT, coloured, echo_json, echo_u
 from shared.archive import stream_entries
 from shared.control import State
 from shared.control.issuing import RefusedError, current
-from shared.control.state import Model
+from shared.control.policies import champion_of, in_shadow
 from shared.gates.catalogue import description
 from shared.gates.policies import digest_of
 from shared.log import Log, StreamKey
@@ -115,23 +115,23 @@ gates.add_command(contributions)
 
 
 def statuses(state: State, verdicts: Verdicts) -> list[CandidateStatus]:
-    """Return the status of every artifact in shadow, sorted by model: one for each partition that judged it."""
+    """Return the status of every artifact in shadow, sorted by model, and of every voting policy in shadow: one for
+    each partition that judged it."""
     out = []
-    for model, slot in sorted(state.models.items()):
-        for artifact in slot.shadows:
-            judged = verdicts.candidates.get((model, artifact), {})
-            if not judged:
-                out.append(CandidateStatus(model, artifact, 0, "inconclusive", None, "no verdict yet"))
-            for partition, found in sorted(judged.items()):
-                if found.verdict is None:
-                    note = _restarted(found.restarted)
-                    out.append(CandidateStatus(model, artifact, partition, "inconclusive", None, note))
-                    continue
-                event = found.verdict.event
-                if stale := _stale(event, slot, state):
-                    out.append(CandidateStatus(model, artifact, partition, "inconclusive", None, stale))
-                    continue
-                out.append(CandidateStatus(model, artifact, partition, event.overall, found.verdict, ""))
+    for model, artifact in in_shadow(state):
+        judged = verdicts.candidates.get((model, artifact), {})
+        if not judged:
+            out.append(CandidateStatus(model, artifact, 0, "inconclusive", None, "no verdict yet"))
+        for partition, found in sorted(judged.items()):
+            if found.verdict is None:
+                note = _restarted(found.restarted)
+                out.append(CandidateStatus(model, artifact, partition, "inconclusive", None, note))
+                continue
+            event = found.verdict.event
+            if stale := _stale(event, champion_of(state, model), state):
+                out.append(CandidateStatus(model, artifact, partition, "inconclusive", None, stale))
+                continue
+            out.append(CandidateStatus(model, artifact, partition, event.overall, found.verdict, ""))
     return out
 
 
@@ -262,9 +262,9 @@ def _as_json(status: CandidateStatus) -> dict[str, Any]:
     return facts
 
 
-def _stale(event: VerdictReached, slot: Model, state: State) -> str:
+def _stale(event: VerdictReached, compared: str | None, state: State) -> str:
     """Return why a verdict is no longer valid, even if the gate-evaluator has not announced it yet; empty if it is."""
-    if event.champion != slot.champion:
+    if event.champion != compared:
         champion = (event.champion or "none")[:SHORT]
         return f"its verdict ({event.overall}) compared it with champion {champion}, which no longer votes"
     if event.policy_digest != digest_of(state.gate):

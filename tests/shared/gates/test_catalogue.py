@@ -7,7 +7,7 @@ import pytest
 
 from shared.gates import catalogue, classic, default, evidence, reference
 from shared.gates.critical import LIVE_ONLY, LiveBars
-from shared.gates.rows import Key, Plan, Row
+from shared.gates.rows import VOTES, Key, Plan, Row
 
 PAGE = Path(__file__).parents[3] / "docs" / "reference" / "gate-policies.md"
 
@@ -20,7 +20,10 @@ def test_the_catalogue_has_every_gate_of_the_default_policy_and_its_kind() -> No
         one.name: one.kind for one in default.verdicts(state, live=LiveBars(0, 0, 0), rivals={"b": 0.0, "d": 0.0})
     }
     described = {one.name: one.kind for one in catalogue.DEFAULT}
-    assert {**returned, "latency": "critical"} == described
+    of_a_policy = evidence.initial(Plan(Key("ensemble", "b", "c", VOTES, "", ""), 1, 3_600_000))
+    only = {one.name: one.kind for one in default.verdicts(of_a_policy)}
+    assert set(only) - set(returned) == {"improvement"}
+    assert {**returned, **only, "latency": "critical", "staleness": "critical"} == described
 
 
 def test_the_catalogue_says_which_gates_only_live_bars_answer() -> None:
