@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from bench.recorded_rounds import Control, Recorded
 from schemas.codec import Envelope, decode, encode
-from schemas.control import CommandRecorded, Found, Promote, SetVotingPolicy, StartShadow
+from schemas.control import Command, CommandRecorded, Found, Promote, SetVotingPolicy, StartShadow
 from services.ensemble_voter.core import Voter
 from services.feature_builder.core import FeatureBuilder
 from services.gate_evaluator.core import Evaluator
@@ -80,9 +80,15 @@ def seal_streams(source: Recorded, folder: Path) -> None:
                 previous, after, before = file.digest, part[-1].id, before + len(part)
 
 
-def record(folder: Path, families: Sequence[str] = ("logistic", "lightgbm"), fed: int = FED) -> Replayed:
+def record(
+    folder: Path,
+    families: Sequence[str] = ("logistic", "lightgbm"),
+    fed: int = FED,
+    more: Sequence[Command] = (),
+    halfway: Sequence[Command] = (),
+) -> Replayed:
     """Train a champion of each family and a shadow of the first, feed ``fed`` bars of two symbols, and promote the
-    shadow half way. Return the recording."""
+    shadow half way. Return the recording. ``more`` and ``halfway``: further commands, at the beginning and then."""
     market = SyntheticMarket(("BTCUSDT", "ETHUSDT"), "sequence", 7, 2500)
     bars = {symbol: columns for (symbol, _), columns in gather(market.rows()).items()}
     store, source = ArtifactStore(folder), Recorded()
@@ -98,7 +104,7 @@ def record(folder: Path, families: Sequence[str] = ("logistic", "lightgbm"), fed
     made = train(bars, families[0], chosen, source=market.name, horizon=10, seed=2)
     candidate = store.save(made.manifest, made.files)
     control.issue(registration(families[0], candidate, made.manifest), StartShadow(families[0], candidate))
-    control.issue(SetVotingPolicy(quorum_count=1, edge=0.05))
+    control.issue(SetVotingPolicy(quorum_count=1, edge=0.05), *more)
     services: list[Service[Any]] = [FeatureBuilder([chosen]), *(worker_of(family, store) for family in families)]
     hosted = [Hosted(each, source) for each in (*services, Voter(ticks=0), Recorder(), Evaluator())]
     rows = (row.bar for row in market.rows() if isinstance(row, Good))
@@ -110,5 +116,5 @@ def record(folder: Path, families: Sequence[str] = ("logistic", "lightgbm"), fed
         for one in hosted:
             one.turn(control.envelopes)
         if taken * 2 >= fed and control.state.models[families[0]].champion != candidate:
-            control.issue(Promote(families[0], candidate, forced=True, accept_changes=True))
+            control.issue(Promote(families[0], candidate, forced=True, accept_changes=True), *halfway)
     return Replayed(source, store, champions, candidate)

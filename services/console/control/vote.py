@@ -1,4 +1,4 @@
-"""``conclave vote start | stop | promote``: voting policies in shadow."""
+"""``conclave vote propose | start | stop | promote``: voting policies in shadow."""
 
 from typing import Any
 
@@ -8,6 +8,7 @@ from schemas.control import PromotePolicy, StartPolicyShadow, StopPolicyShadow
 from services.console.context import asynchronous
 from services.console.control.issuing import carry_out, changing
 from services.console.control.policy import changed_voting
+from services.console.research.proposing import propose
 from shared.control import State
 
 
@@ -50,6 +51,9 @@ async def promote(context: click.Context, /, digest: str, verdict: str | None, f
     """Put a voting policy from shadow in force. The former one continues in shadow, and `conclave rollback` restores
     it."""
     await carry_out(context, lambda state: PromotePolicy(policy_of(state, digest), verdict, forced=force), options)
+
+
+vote.add_command(propose)
 
 
 def policy_of(state: State, prefix: str) -> str:

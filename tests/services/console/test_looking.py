@@ -67,7 +67,7 @@ WRITING: Final = {
     *(("shadow", name) for name in ("start", "stop")),
     *(("ladder", name) for name in ("set", "step")),
     *(("policy", name) for name in ("approval", "execution", "gates", "training", "voting")),
-    *(("vote", name) for name in ("promote", "start", "stop")),
+    *(("vote", name) for name in ("promote", "propose", "start", "stop")),
     *(("propose", name) for name in ("approval", "promote", "weights")),
     *(("keys", name) for name in ("new", "revoke", "trust")),
     *(("observatory", "user", name) for name in ("add", "remove")),
