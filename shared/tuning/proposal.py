@@ -18,7 +18,7 @@ from shared.tuning.rounds import DecidedRound
 from shared.tuning.stacking import fitted_policy
 from shared.voting.pool import edge_of, vote
 
-TEMPERATURES: Final = (0.7, 0.8, 0.9, 1.1, 1.25, 1.5, 2.0)
+TEMPERATURES: Final = (0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0)
 RULES: Final = ("mean", "logmean", "logpool")
 EDGES: Final = (0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3)
 COSTS: Final = (0.25, 0.5, 0.75, 1.5, 2.0, 3.0)

@@ -13,16 +13,20 @@ from schemas.control import (
     Command,
     Halt,
     Promote,
+    PromotePolicy,
     Resume,
     Retire,
     Rollback,
     SetGatePolicy,
     SetLadder,
     SetWeights,
+    StartPolicyShadow,
     StartShadow,
     StepWeight,
+    StopPolicyShadow,
     StopShadow,
 )
+from shared.control.policies import policy_digest
 from tests.simulation.artifacts import ARTIFACTS, MODELS, POOLS, artifact_of, policy
 from tests.simulation.network import Mishap
 
@@ -228,6 +232,7 @@ def _commands(draw: random.Random, ends: float) -> list[Step]:
 def _command(draw: random.Random, ends: float) -> Issue:
     model = draw.choice(MODELS)
     artifact = artifact_of(model, draw.randrange(ARTIFACTS))
+    voting = policy(draw.choice((0.02, 0.1)), draw.choice((1, 2)), draw.choice(POOLS))
     made: list[Any] = [
         Promote(model, artifact, forced=True, weight=0.3),
         Promote(model, artifact, forced=True, weight=0.3, probation=draw.choice((3, 10, 10_000))),
@@ -235,7 +240,12 @@ def _command(draw: random.Random, ends: float) -> Issue:
         StopShadow(model, artifact),
         Rollback(),
         Rollback(model=model),
-        policy(draw.choice((0.02, 0.1)), draw.choice((1, 2)), draw.choice(POOLS)),
+        voting,
+        StartPolicyShadow(voting),
+        StartPolicyShadow(structs.replace(voting, temperature=1.25)),
+        StopPolicyShadow(policy_digest(voting)),
+        PromotePolicy(policy_digest(voting), forced=True),
+        PromotePolicy(policy_digest(structs.replace(voting, temperature=1.25)), forced=True),
         SetGatePolicy(draw.choice(("default", "classic"))),
         SetLadder(),
         StepWeight(model, up=draw.random() < 0.5),
