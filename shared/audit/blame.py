@@ -9,7 +9,15 @@ from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
 from schemas.codec import Opened, UnreadableError, opened
-from schemas.control import Approve, CommandRecorded, Promote, RegisterArtifact, RevertProbation, Rollback
+from schemas.control import (
+    Approve,
+    CommandRecorded,
+    Promote,
+    PromotePolicy,
+    RegisterArtifact,
+    RevertProbation,
+    Rollback,
+)
 from schemas.decisions import CountedBallot, DecisionMade
 from schemas.gates import VerdictReached
 from schemas.readiness import ArtifactReady
@@ -20,6 +28,7 @@ from shared.audit.configurations import Configurations
 from shared.audit.source import Recording
 from shared.audit.votes import fault_of
 from shared.control import effect_of
+from shared.control.policies import policy_digest
 from shared.log import START, StreamKey
 from shared.voting.decision import intent_of
 
@@ -81,6 +90,7 @@ def links(
         "decision", "failed" if fault else "checked", f"{about}{f'; {fault[1]}' if fault else ''}", recorded.where
     )
     yield from _configuration(configurations, decision)
+    yield from _voting_policy(source, configurations, decision)
     yield from _intent(source, configurations, recorded)
     for ballot in decision.counted:
         yield from _ballot(source, recorded, ballot)
@@ -100,6 +110,27 @@ def _configuration(configurations: Configurations, decision: DecisionMade) -> It
         return
     entry: CommandRecorded = configurations.envelopes[decision.control_version - 1].event
     yield Link("configuration", "checked", f"version {entry.version}, last changed by {_by(entry)}", where)
+
+
+def _voting_policy(source: Recording, configurations: Configurations, decision: DecisionMade) -> Iterator[Link]:
+    """Yield the entry that put the voting policy in force, and the verdict if it was promoted from shadow. Nothing for
+    a policy that was never in shadow."""
+    configuration = configurations.at(decision.control_version)
+    if configuration is None:
+        return
+    policy = configuration.state.policy
+    digest = policy_digest(policy)
+    if digest not in configuration.state.policies:
+        return
+    version = decision.control_version
+    while version > 1 and configurations.states[version - 2].policy == policy:
+        version -= 1
+    entry: CommandRecorded = configurations.envelopes[version - 1].event
+    kind = type(entry.command).__struct_config__.tag
+    yield Link("voting policy", "checked", f"{digest[:12]}, {kind} by {_by(entry)}", f"control, version {version}")
+    if isinstance(entry.command, PromotePolicy):
+        what, partitions = "voting policy's verdict", configurations.newest.partitions
+        yield _verdict(source, partitions, entry.command.verdict, digest, what)
 
 
 def _intent(source: Recording, configurations: Configurations, recorded: BlamedEvent) -> Iterator[Link]:
@@ -229,7 +260,7 @@ def _promotion(
     command = effect_of(since.command)
     if not isinstance(command, Promote):
         return
-    yield _verdict(source, configurations.newest.partitions, command, model)
+    yield _verdict(source, configurations.newest.partitions, command.verdict, command.artifact, f"{model}'s verdict")
     for name in command.ready:
         ready = _anywhere(source, "readiness", configurations.newest.partitions, name)
         good = ready is not None and not ready.opened.fault and _loaded(ready.event, model, artifact)
@@ -251,17 +282,16 @@ def _loaded(event: object, model: str, artifact: str) -> bool:
     return isinstance(event, ArtifactReady) and (event.model, event.artifact) == (model, artifact)
 
 
-def _verdict(source: Recording, partitions: int, command: Promote, model: str) -> Link:
-    what = f"{model}'s verdict"
-    if command.verdict is None:
+def _verdict(source: Recording, partitions: int, verdict: str | None, artifact: str, what: str) -> Link:
+    if verdict is None:
         return Link(what, "absent", "promoted by force: no verdict")
-    recorded = _anywhere(source, "gates", partitions, command.verdict)
+    recorded = _anywhere(source, "gates", partitions, verdict)
     if recorded is None:
-        return Link(what, "absent", f"{command.verdict[:12]} is not on gates")
+        return Link(what, "absent", f"{verdict[:12]} is not on gates")
     event = recorded.event
-    good = isinstance(event, VerdictReached) and not recorded.opened.fault and event.artifact == command.artifact
+    good = isinstance(event, VerdictReached) and not recorded.opened.fault and event.artifact == artifact
     if not good or event.overall != "passed":
-        return Link(what, "failed", f"{command.verdict[:12]} is no passing verdict on it", recorded.where)
+        return Link(what, "failed", f"{verdict[:12]} is no passing verdict on it", recorded.where)
     return Link(what, "checked", f"passed by {event.policy} after {event.scores:,} scores", recorded.where)
 
 

@@ -12,6 +12,9 @@ from schemas.decisions import DecisionMade
 from schemas.scores import PredictionScored, PredictionUnscored
 from services.console.audit.verify import audited
 from services.console.research.proposing import proposal
+from shared.audit.blame import Link, find_decision, links
+from shared.audit.configurations import Configurations
+from shared.audit.findings import Findings
 from shared.audit.source import EntryRange
 from shared.control.policies import policy_digest
 from shared.log import Entry, StreamKey
@@ -65,6 +68,21 @@ def test_the_vote_is_scored_as_the_ensemble_while_its_members_have_one_label(jud
         made = by_decision[row.prediction]
         assert row.incumbent == made.probabilities
         assert (row.probabilities, row.action) == (made.candidates[0].probabilities, made.candidates[0].action)
+
+
+def test_blame_names_who_put_the_voting_policy_in_force(judged: Replayed) -> None:
+    def blamed(entry: Entry) -> dict[str, Link]:
+        found = find_decision(judged.source, 1, decode("decisions", entry.data).id.hex())
+        assert found is not None
+        every = links(judged.source, Configurations(judged.source, Findings()), found, judged.store)
+        return {link.what: link for link in every}
+
+    entries = judged.source.places[StreamKey("decisions")]
+    last = blamed(entries[-1])
+    assert last["voting policy"].outcome == "checked"
+    assert last["voting policy"].description.startswith(f"{policy_digest(SHARP)[:12]}, promote_policy by ada")
+    assert last["voting policy's verdict"].description == "promoted by force: no verdict"
+    assert "voting policy" not in blamed(entries[0])
 
 
 @pytest.mark.parametrize("field", ["action", "rule"])
