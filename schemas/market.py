@@ -1,4 +1,4 @@
-"""The ``market`` stream: closed bars, as the feed read them."""
+"""The ``market`` stream: closed bars, as the feed read them, and copies of those that other partitions read."""
 
 from typing import Annotated
 
@@ -28,4 +28,23 @@ class BarClosed(Struct, frozen=True, array_like=True, tag="bar"):
     taker_volume: Volume | None = None
 
 
-MarketEvent = BarClosed
+class ReferenceCopied(Struct, frozen=True, array_like=True, tag="reference"):
+    """A copy of a bar of another partition, whose symbol is a reference: vectors of the symbols of this partition
+    depend on its bars. It is no bar of this partition: it has no features, predictions, scores, orders or money of its
+    own here. The fields are those of ``BarClosed``. A copy may come twice; the first one counts."""
+
+    symbol: Symbol
+    interval_ms: IntervalMs
+    open_time: Milliseconds
+    open: Price
+    high: Price
+    low: Price
+    close: Price
+    volume: Volume
+    origin: Origin
+    trades: Annotated[int, Meta(ge=0, lt=2**53)] | None = None
+    quote_volume: Volume | None = None
+    taker_volume: Volume | None = None
+
+
+MarketEvent = BarClosed | ReferenceCopied

@@ -8,14 +8,16 @@ import msgspec
 
 from schemas.codec import Encoded, Envelope, encode
 from schemas.features import BarsMissing, FeaturesComputed, FeaturesWithheld
-from schemas.market import BarClosed
+from schemas.market import BarClosed, MarketEvent
 from schemas.operations import DeadLetter
 from shared.control import EMPTY, fold
 from shared.control import State as Control
 from shared.features.bars import BRIDGE
-from shared.features.engine import AcceptedBars, ComputedVector, Engine, Key
+from shared.features.context import Key
+from shared.features.engine import AcceptedBars, ComputedVector
 from shared.features.refusal import RefusedBar
 from shared.features.sets import FeatureSet
+from shared.features.streaming import Streaming
 from shared.runtime.service import Batch, Received
 
 GROUP: Final = "feature-builder"
@@ -27,11 +29,13 @@ _BEGINNING: Final = "0-0"
 
 class Snapshot(msgspec.Struct, frozen=True, array_like=True):
     """What a restart cannot read again: the entry after which it reads, the number of that entry in the stream, and the
-    series whose window restarted after missing bars and is not full yet."""
+    series whose window restarted after missing bars and is not full yet: of sets without context, then of those with
+    the same references."""
 
     entry: str = _BEGINNING
     index: int = 0
     restarted: tuple[Key, ...] = ()
+    in_context: tuple[tuple[Key, ...], ...] = ()
 
 
 class Milestone(NamedTuple):
@@ -48,16 +52,16 @@ class State:
     ``restarted``: the restarted windows of the snapshot while bars are replayed, which alone do not show them; None
     after that."""
 
-    def __init__(self, engine: Engine, snapshot: Snapshot) -> None:
+    def __init__(self, engine: Streaming, snapshot: Snapshot) -> None:
         self.engine = engine
         self.last = Milestone(snapshot.index, snapshot.entry)
         self.milestones = [self.last]
-        self.restarted: set[Key] | None = set(snapshot.restarted)
+        self.restarted: tuple[tuple[Key, ...], ...] | None = (snapshot.restarted, *snapshot.in_context)
         self.control: Control = EMPTY
         self._anchor: Milestone | None = None
 
-    def advance(self, events: Sequence[Received]) -> list[BarClosed]:
-        """Count events, and return their bars. The number of the first is ``last.number + 1``."""
+    def advance(self, events: Sequence[Received]) -> list[MarketEvent]:
+        """Count events, and return them. The number of the first is ``last.number + 1``."""
         self._anchor = None
         first = self.last.number + 1
         for i in range(-first % MILESTONE, len(events), MILESTONE):
@@ -106,7 +110,7 @@ class FeatureBuilder:
     def initial(self, snapshot: bytes) -> State:
         """Return a state with empty windows, which ``apply`` fills."""
         decoded = msgspec.msgpack.decode(snapshot, type=Snapshot) if snapshot else Snapshot()
-        return State(Engine(self.sets, self.bridge), decoded)
+        return State(Streaming(self.sets, self.bridge), decoded)
 
     def apply(self, state: State, batch: Batch) -> None:
         """Fold commands, and replay bars that were handled before."""
@@ -124,6 +128,8 @@ class FeatureBuilder:
         outcomes = state.engine.handle(state.advance(batch.events), first)
         written: list[Encoded] = []
         for received, outcome in zip(batch.events, outcomes, strict=True):
+            if outcome is None:
+                continue  # a copy of a bar, for others to read
             if isinstance(outcome, RefusedBar):
                 written.append(_refusal(received, outcome))
             else:
@@ -157,7 +163,7 @@ class FeatureBuilder:
         """Return the anchor, and the restarted windows that are not full."""
         anchor = state.anchor()
         restarted = state.engine.restarted if state.restarted is None else state.restarted
-        return msgspec.msgpack.encode(Snapshot(anchor.entry, anchor.number, tuple(sorted(restarted))))
+        return msgspec.msgpack.encode(Snapshot(anchor.entry, anchor.number, restarted[0], restarted[1:]))
 
     def replay_from(self, state: State) -> Mapping[str, str]:
         """Return an entry before the oldest bar that a window holds, by at most ``MILESTONE`` events."""

@@ -3,9 +3,10 @@
 Reads
     A source of bars (``shared.bars.BarSource``). No stream.
 Writes
-    ``market``: each good bar that continues its series, as a root event. ``dead``: each row that is not a bar, and
-    each bar that was already written (``duplicate``, or ``conflict`` if its content differs) or is older than the
-    newest of its symbol and interval (``out_of_order``); each with file and line.
+    ``market``: each good bar that continues its series, as a root event. The bars of references, which the vectors of
+    all symbols read, come first among those of one close, and are copied into all partitions but their own.
+    ``dead``: each row that is not a bar, and each bar that was already written (``duplicate``, or ``conflict`` if its
+    content differs) or is older than the newest of its symbol and interval (``out_of_order``); each with file and line.
 Remembers
     In the memo of each commit: which source it reads, how many of its rows are handled, and the newest bar of each
     symbol and interval. So it resumes at the first row that its last commit did not cover, wherever it was killed: no

@@ -1,15 +1,16 @@
 """Fold the rows of a source: bars that continue their series are written, other rows become dead letters. Pure."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Final, NamedTuple
 
 import msgspec
+from msgspec import structs
 
 from schemas.catalogue import partition_of
 from schemas.codec import UNDECODABLE, Encoded, UnwritableError, encode
-from schemas.market import BarClosed
+from schemas.market import BarClosed, ReferenceCopied
 from schemas.operations import DeadLetter
 from shared.bars.rows import Good, RefusedRow, Row, Series, SourceError, misplaced, values
 from shared.telemetry.reporting import flags_of
@@ -47,8 +48,8 @@ class State:
 
 
 class Handled(NamedTuple):
-    """The result of some rows: events to write, and how many bars were sent, rows refused and bars skipped because
-    ``market`` had them before this source began."""
+    """The result of some rows: events to write, and how many bars were sent (copies not counted), rows refused and
+    bars skipped because ``market`` had them before this source began."""
 
     outputs: tuple[Encoded, ...] = ()
     sent: int = 0
@@ -57,10 +58,12 @@ class Handled(NamedTuple):
 
 
 class Numbered(NamedTuple):
-    """A row, and the number of rows before it in its source."""
+    """A row, and the number of rows before it in its source. ``copied``: it is of another partition, and written as a
+    copy if it is a bar that continues its series."""
 
     number: int
     row: Row
+    copied: bool = False
 
 
 class Tick(NamedTuple):
@@ -117,9 +120,14 @@ def finished(memo: bytes) -> str:
     return f"all {former.rows:,} rows of {former.name} are sent" if former.ended else ""
 
 
-def ticks(rows: Iterable[Row], skip: int, most: int) -> Iterator[Tick]:
+def ticks(rows: Iterable[Row], skip: int, most: int, references: Container[str] = ()) -> Iterator[Tick]:
     """Group rows by the close of their bars, at most ``most`` rows in a group. ``rows`` begins after the first ``skip``
-    rows of the source. A row that is not a bar belongs to the bars before it."""
+    rows of the source. A row that is not a bar belongs to the bars before it. In a group the bars of ``references``
+    come first, since vectors of the others read them."""
+
+    def later(numbered: Numbered) -> bool:
+        return not (isinstance(numbered.row, Good) and numbered.row.bar.symbol in references)
+
     close: int | None = None
 
     def closing(numbered: Numbered) -> int | None:
@@ -131,16 +139,22 @@ def ticks(rows: Iterable[Row], skip: int, most: int) -> Iterator[Tick]:
     for moment, group in groupby((Numbered(skip + n, row) for n, row in enumerate(rows)), key=closing):
         together = tuple(group)
         for start in range(0, len(together), most):
-            yield Tick(moment, together[start : start + most])
+            yield Tick(moment, tuple(sorted(together[start : start + most], key=later)))
 
 
-def split(rows: Sequence[Numbered], partitions: int) -> list[list[Numbered]]:
-    """Return the rows of each partition, chosen by symbol; by file for a row that names no symbol."""
+def split(rows: Sequence[Numbered], partitions: int, references: Container[str] = ()) -> list[list[Numbered]]:
+    """Return the rows of each partition, chosen by symbol; by file for a row that names no symbol. The bars of
+    ``references`` are copied into all others."""
     parts: list[list[Numbered]] = [[] for _ in range(partitions)]
     for numbered in rows:
         row = numbered.row
         symbol = row.bar.symbol if isinstance(row, Good) else row.symbol or row.where.rpartition(":")[0]
-        parts[partition_of(symbol, partitions)].append(numbered)
+        own = partition_of(symbol, partitions)
+        for partition, part in enumerate(parts):
+            if partition == own:
+                part.append(numbered)
+            elif isinstance(row, Good) and symbol in references:
+                part.append(numbered._replace(copied=True))
     return parts
 
 
@@ -148,9 +162,14 @@ def handle(state: State, rows: Sequence[Numbered], until: int, share: float = 0.
     """Return what to write for these rows of the partition, and note that the first ``until`` rows of the source are
     handled. Rows that were handled before are left out. ``share`` of all bars is traced."""
     outputs: list[Encoded] = []
-    sent = skipped = 0
-    for number, row in rows:
+    sent = skipped = copied = 0
+    for number, row, is_copy in rows:
         if number < state.rows:
+            continue
+        if is_copy:
+            copies = _copied(state, row)
+            copied += len(copies)
+            outputs += copies
             continue
         encoded = _handle_row(state, row, share)
         if encoded is None:
@@ -159,7 +178,7 @@ def handle(state: State, rows: Sequence[Numbered], until: int, share: float = 0.
         outputs.append(encoded)
         sent += encoded.stream == "market"
     state.rows = max(state.rows, until)
-    return Handled(tuple(outputs), sent, len(outputs) - sent, skipped)
+    return Handled(tuple(outputs), sent, len(outputs) - sent - copied, skipped)
 
 
 def _handle_row(state: State, row: Row, share: float) -> Encoded | None:
@@ -181,6 +200,28 @@ def _handle_row(state: State, row: Row, share: float) -> Encoded | None:
         return _dead_letter(RefusedRow("bad_row", str(error), row.where, repr(bar), bar.symbol))
     state.newest[series] = bar
     return encoded
+
+
+def _copied(state: State, row: Row) -> Sequence[Encoded]:
+    """Return the copy of a bar of another partition; nothing for one that does not continue its series, which has its
+    dead letter there."""
+    if isinstance(row, RefusedRow):
+        return ()
+    bar = row.bar
+    series = (bar.symbol, bar.interval_ms)
+    if bar.open_time <= state.floor.get(series, -1) or misplaced(state.newest.get(series), bar) is not None:
+        return ()
+    try:
+        encoded = encode("market", copy_of(bar))
+    except UnwritableError:
+        return ()
+    state.newest[series] = bar
+    return (encoded,)
+
+
+def copy_of(bar: BarClosed) -> ReferenceCopied:
+    """Return the copy of a bar of a reference, for the partitions that are not its own."""
+    return ReferenceCopied(**structs.asdict(bar))
 
 
 def _dead_letter(row: RefusedRow) -> Encoded:

@@ -59,6 +59,7 @@ async def feed(
     sample: float = 0.0,
     restart: bool = False,
     take_over: bool = False,
+    references: Collection[str] = (),
 ) -> Counts:
     """Send the bars of a source, from the first row that is not handled yet, until its end or until ``stop``. Owns the
     group meanwhile.
@@ -66,6 +67,7 @@ async def feed(
     ``speed``: bars a second over all symbols; None: as fast as the readers take them. ``window``: entries by which a
     group may lag in a partition before the feed waits for it; a group without lag gets at least one batch. ``sample``:
     share of bars that are traced. ``restart``: leave the source of the last run, though it was not read to its end.
+    ``references``: symbols whose bars are sent before those of others with their close, and copied into each partition.
 
     If the server lost the last bars, they are sent again from the source, after ``LogTruncated`` was raised.
 
@@ -75,7 +77,7 @@ async def feed(
         raise ValueError(f"expected window, partitions and speed above 0; got {window}, {partitions}, {speed}")
     async with loop.owned(partitions, take_over=take_over):
         left = {claim.memo for claim in loop.claims} if restart else set[bytes]()
-        run = _Run(loop, _states(loop, source, left), window, sample)
+        run = _Run(loop, _states(loop, source, left), window, sample, frozenset(references))
         loop.ready()
         lost = False
         while True:
@@ -101,8 +103,11 @@ def _states(loop: Loop, source: BarSource, left: Collection[bytes]) -> list[Stat
 class _Run:
     """One run over a source."""
 
-    def __init__(self, loop: Loop, states: Sequence[State], window: int, sample: float) -> None:
+    def __init__(
+        self, loop: Loop, states: Sequence[State], window: int, sample: float, references: frozenset[str]
+    ) -> None:
         self.loop = loop
+        self.references = references
         self.states = states
         self.window = window
         self.sample = sample
@@ -113,7 +118,7 @@ class _Run:
     async def again(self, source: BarSource, left: Collection[bytes]) -> "_Run":
         """Return the run that goes on with what the server has, after it lost its last writes. Raise ``LogTruncated``
         in each partition whose bars must be sent again."""
-        run = _Run(self.loop, _states(self.loop, source, left), self.window, self.sample)
+        run = _Run(self.loop, _states(self.loop, source, left), self.window, self.sample, self.references)
         run.counts = self.counts
         for partition, (claim, state) in enumerate(zip(self.loop.claims, run.states, strict=True)):
             sent = self.committed[partition]
@@ -130,7 +135,7 @@ class _Run:
     async def send_all(self, source: BarSource, speed: float | None, stop: anyio.Event) -> Counts:
         """Send from the first row that a partition has not handled, to the end or to ``stop``."""
         skip = min(state.rows for state in self.states)
-        ticks = core.ticks(source.rows(skip), skip, MOST_AT_ONCE)
+        ticks = core.ticks(source.rows(skip), skip, MOST_AT_ONCE, self.references)
         tick = await to_thread.run_sync(next, ticks, None)
         pace = Pace(speed, time.monotonic())
         while tick is not None and not stop.is_set():
@@ -154,8 +159,8 @@ class _Run:
 
     async def _send(self, rows: Sequence[Numbered], stop: anyio.Event) -> bool:
         """Commit once in each partition that has some of these rows. Return false if ``stop`` was set first."""
-        until = rows[-1].number + 1
-        parts = core.split(rows, len(self.states))
+        until = max(row.number for row in rows) + 1
+        parts = core.split(rows, len(self.states), self.references)
         for partition, part in enumerate(parts):
             if part and not await self.backlog.wait(partition, len(part), stop):
                 return False

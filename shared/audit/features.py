@@ -17,6 +17,7 @@ from msgspec import structs
 from schemas.codec import Encoded, Envelope, UnreadableError, opened
 from schemas.control import CommandRecorded
 from schemas.features import BarsMissing, FeaturesComputed, FeaturesWithheld
+from schemas.market import ReferenceCopied
 from shared.audit.comparison import ENVELOPE, Comparison, differences
 from shared.audit.findings import Difference, Findings, Layer
 from shared.audit.set_aside import set_aside
@@ -259,8 +260,10 @@ class _Comparison:
 
     def _group_of(self, bar: ReadEvent) -> _Group | None:
         """Return the group of a bar, found by its id, or by symbol and time where another bar is recorded in its
-        place."""
+        place. A copy of a bar of another partition has none."""
         event = bar.opened.envelope.event
+        if isinstance(event, ReferenceCopied):
+            return None
         about = (event.symbol, event.interval_ms, event.open_time)
         for number in range(AHEAD):
             if number == len(self.ahead):

@@ -1,4 +1,7 @@
-"""Compute feature vectors from a stream of bars of many symbols: the feature builder without envelopes and streams."""
+"""Compute feature vectors from a stream of bars of many symbols, for sets that read the same bars.
+
+``shared.features.streaming`` is the feature builder without envelopes and streams: it has one engine for the sets
+without context, and one for each choice of references."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +13,7 @@ import numpy as np
 from schemas.market import BarClosed
 from shared.features.bars import BRIDGE, FURTHER, Doubles, Integers, fill, is_bridged, missing_before
 from shared.features.columns import SymbolColumns
+from shared.features.context import Key, ReferenceBars
 from shared.features.feature import Feature
 from shared.features.graph import OperatorGraph, Vectors
 from shared.features.refusal import RefusedBar, impossible, out_of_order
@@ -21,9 +25,10 @@ least one). Otherwise a delisted symbol would be read again at every restart, fo
 SWEEP_EVERY: Final = 2**12
 """The number of events between two searches for such symbols."""
 
-Key: TypeAlias = tuple[str, int, bool]
-"""The key of a window: symbol, interval, and whether the bars are synthetic. Live and replayed bars of a symbol are
-one history; synthetic bars are never mixed with them."""
+
+def silence(key: Key) -> int:
+    """Return the number of events without a bar of a series after which it is forgotten."""
+    return FORGET_AFTER * max(key[1] // 60_000, 1)
 
 
 class ComputedVector(NamedTuple):
@@ -109,7 +114,10 @@ class _Computed(NamedTuple):
     finite: list[list[list[bool]] | None]
 
 
-class _Accepted(NamedTuple):
+class Accepted(NamedTuple):
+    """A bar in its window: ``have`` is the number of bars since the window began, ``flats`` the numbers of the flat
+    ones."""
+
     bar: BarClosed
     run: _Run
     row: int
@@ -126,13 +134,21 @@ class Engine:
     Guaranteed: the result of a bar depends on the bars before it, and not on how they were divided into calls. A new
     engine that applies every event from ``oldest()`` on, and is given ``restarted``, continues exactly like the former
     engine. Vectors are bit-identical to those of ``shared.features.history``.
+
+    ``references`` has the bars of references. They must be in it when ``close`` is called. Raises ``ValueError`` for a
+    set with context without them.
     """
 
-    def __init__(self, sets: Sequence[FeatureSet], bridge: int = BRIDGE) -> None:
+    def __init__(
+        self, sets: Sequence[FeatureSet], bridge: int = BRIDGE, references: ReferenceBars | None = None
+    ) -> None:
         self._sets = tuple(sets)
         self._bridge = bridge
+        self._references = references
         self._graph = OperatorGraph(self._sets)
-        self._content = attrgetter(*self._graph.inputs)
+        if self._graph.context and references is None:
+            raise ValueError("an engine for sets with context needs the bars of references, got none")
+        self._content = attrgetter(*self._graph.own)
         self._lookback = self._graph.lookback
         self._first_need = min(chosen.lookback for chosen in self._sets)
         self._windows: dict[Key, _Window] = {}
@@ -144,24 +160,25 @@ class Engine:
     def handle(self, bars: Sequence[BarClosed], first: int) -> list[AcceptedBars | RefusedBar]:
         """Append bars and return the result of each. ``first`` is the index of the first of these events in the
         stream; the indices of the others follow without a gap."""
-        outcomes = [self._add(bar, first + i) for i, bar in enumerate(bars)]
-        self._close(want=True)
-        return [outcome if isinstance(outcome, RefusedBar) else self._outcome(outcome) for outcome in outcomes]
+        outcomes = [self.add(bar, first + i) for i, bar in enumerate(bars)]
+        self.close(want=True)
+        return [outcome if isinstance(outcome, RefusedBar) else self.outcome(outcome) for outcome in outcomes]
 
     def apply(self, bars: Sequence[BarClosed], first: int) -> None:
         """Append bars like ``handle``, without results."""
         for i, bar in enumerate(bars):
-            self._add(bar, first + i)
-        self._close(want=False)
+            self.add(bar, first + i)
+        self.close(want=False)
 
     def oldest(self) -> int | None:
         """Return the index of the oldest event on which a later result may depend; None if there is none."""
         marks = [mark for columns in self._columns.values() if (mark := columns.oldest()) is not None]
         return min(marks, default=None)
 
-    def _add(self, bar: BarClosed, index: int) -> _Accepted | RefusedBar:
+    def add(self, bar: BarClosed, index: int) -> Accepted | RefusedBar:
+        """Append a bar, the event ``index``, and return what ``outcome`` takes once ``close`` was called."""
         if index % SWEEP_EVERY == 0:
-            self._forget(index)
+            self.forget(index)
         refused = impossible(bar)
         if refused is not None:
             return refused
@@ -183,7 +200,7 @@ class Engine:
         window = self._windows[key] = _Window(key, columns, columns.claim(), bar, slot)
         return window
 
-    def _accept(self, window: _Window, bar: BarClosed, index: int, missing: int, bridged: bool) -> _Accepted:
+    def _accept(self, window: _Window, bar: BarClosed, index: int, missing: int, bridged: bool) -> Accepted:
         run = window.run
         if missing and not bridged:
             self.restarted.add(window.key)
@@ -209,7 +226,7 @@ class Engine:
         run.wanted = run.wanted or window.count >= self._first_need
         flats = tuple(window.flats) if window.flats else ()
         restarted = window.key in self.restarted if self.restarted else False
-        return _Accepted(bar, run, run.rows - 1, missing, bridged, window.count, flats, restarted)
+        return Accepted(bar, run, run.rows - 1, missing, bridged, window.count, flats, restarted)
 
     def _open(self, window: _Window, wave: int) -> _Run:
         before = (window.last, window.mark) if window.count else None
@@ -217,16 +234,16 @@ class Engine:
         self._runs.append(run)
         return run
 
-    def _forget(self, index: int) -> None:
+    def forget(self, index: int) -> None:
         """Forget symbols that had no event for too long before ``index``."""
         for key, window in list(self._windows.items()):
-            if index - window.touched > FORGET_AFTER * max(key[1] // 60_000, 1):
+            if index - window.touched > silence(key):
                 window.columns.drop(window.column)
                 self.restarted.discard(key)
                 del self._windows[key]
 
-    def _close(self, want: bool) -> None:
-        """Append the new bars to the columns, all runs of one shape together."""
+    def close(self, want: bool) -> None:
+        """Append the new bars to the columns, all runs of one shape together, and compute vectors if ``want``."""
         shapes: dict[tuple[int, int, int, int], list[_Run]] = {}
         for run in self._runs:
             run.window.run = None
@@ -237,6 +254,8 @@ class Engine:
 
     def _compute(self, runs: list[_Run], want: bool) -> None:
         values, marks = _arrays(runs, self._content)
+        if self._references is not None:
+            values, marks = self._with_context(self._references, runs, values, marks)
         columns = [run.column for run in runs]
         counts = [run.count for run in runs]
         wanted = want and any(run.wanted for run in runs)
@@ -252,11 +271,23 @@ class Engine:
         for place, run in enumerate(runs):
             run.computed, run.place = computed, place
 
-    def _outcome(self, bar: _Accepted) -> AcceptedBars:
+    def _with_context(
+        self, references: ReferenceBars, runs: list[_Run], values: Doubles, marks: Integers
+    ) -> tuple[Doubles, Integers]:
+        """Return the fields of bars and those of their references, and the oldest marks of both."""
+        slots = range(runs[0].slot, runs[0].slot + runs[0].rows)
+        origins = {run.window.key[1:]: run.window.key for run in runs}
+        rows = {origin: references.rows(self._graph.context, key, slots) for origin, key in origins.items()}
+        of_runs = [rows[run.window.key[1:]] for run in runs]
+        context, oldest = (np.stack(parts) for parts in zip(*of_runs, strict=True))
+        return np.concatenate([values, context], axis=2), np.minimum(marks, oldest)
+
+    def outcome(self, bar: Accepted) -> AcceptedBars:
+        """Return the result of a bar that was appended before the last ``close``."""
         results = tuple([self._result(bar, number, chosen) for number, chosen in enumerate(self._sets)])
         return AcceptedBars(bar.missing, bar.bridged, results)
 
-    def _result(self, bar: _Accepted, number: int, chosen: FeatureSet) -> ComputedVector | Withheld:
+    def _result(self, bar: Accepted, number: int, chosen: FeatureSet) -> ComputedVector | Withheld:
         need, run = chosen.lookback, bar.run
         computed = run.computed
         if bar.have < need or computed is None:
@@ -265,14 +296,14 @@ class Engine:
         if finite is not None and not finite[bar.row][run.place]:
             values = computed.vectors[number][bar.row, run.place]
             undefined = [one for one, value in zip(chosen.features, values, strict=True) if not np.isfinite(value)]
-            return Withheld("undefined", need, need, _detail(undefined, bar.bar))
+            return Withheld("undefined", need, need, detail_of(undefined, bar.bar))
         size = 4 * len(chosen.features)
         start = (bar.row * computed.columns + run.place) * size
         flats = sum([flat > bar.have - need for flat in bar.flats]) if bar.flats else 0
         return ComputedVector(computed.data[number][start : start + size], flats)
 
 
-def _detail(undefined: Sequence[Feature], bar: BarClosed) -> str:
+def detail_of(undefined: Sequence[Feature], bar: BarClosed) -> str:
     """Return the names of undefined features, and what they read that the bar lacks."""
     read = frozenset[str]().union(*(feature.expression.fields for feature in undefined))
     lacking = [name for name in FURTHER if name in read and getattr(bar, name) is None]

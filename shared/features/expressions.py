@@ -47,7 +47,7 @@ class Expression:
 
     @cached_property
     def fields(self) -> frozenset[str]:
-        """The fields of bars on which a value depends."""
+        """The fields of bars on which a value depends, also of bars of other symbols (``references.ref``)."""
         return frozenset[str]().union(*(x.fields for x in self.inputs)) if self.inputs else frozenset((self.text,))
 
     def __add__(self, other: "Expression") -> "Expression":
@@ -74,7 +74,8 @@ def _join(text: str, apply: Operation, *inputs: Expression, scalar: Operation | 
     return Expression(text, inputs, apply, scalar or apply, 0, missing)
 
 
-FIELDS: Final = (*PRICES_AND_VOLUME, *FURTHER, "open_time")
+BAR_FIELDS: Final = (*PRICES_AND_VOLUME, *FURTHER)
+FIELDS: Final = (*BAR_FIELDS, "open_time")
 open_, high, low, close, volume, trades, quote_volume, taker_volume, open_time = (Expression(name) for name in FIELDS)
 """The fields of a bar: prices, volumes and the number of trades as float64, the open time as int64 milliseconds since
 1970-01-01 UTC."""

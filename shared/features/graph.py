@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.features.bars import FURTHER
-from shared.features.expressions import FIELDS, Expression, Operation
+from shared.features.expressions import BAR_FIELDS, Expression, Operation
+from shared.features.references import reference_field
 from shared.features.sets import FeatureSet
 
 Vectors: TypeAlias = npt.NDArray[np.float32]
@@ -36,8 +37,9 @@ class OperatorGraph:
     """The expressions of ``sets`` as a graph, each expression once.
 
     ``nodes`` begin with the fields of a bar (``fields``: those of ``expressions.FIELDS``, without the further ones that
-    no expression reads); each node reads only nodes before it. ``inputs`` are the fields without the open time.
-    ``outputs`` has, for each set, the reads of its features' values.
+    no expression reads); each node reads only nodes before it. ``inputs`` are the fields without the open time: ``own``
+    of the bar, then ``context`` of the bars of references that close with it. ``outputs`` has, for each set, the reads
+    of its features' values.
     """
 
     def __init__(self, sets: Sequence[FeatureSet]) -> None:
@@ -48,8 +50,10 @@ class OperatorGraph:
         self._places: dict[str, int] = {}
         self.nodes: Final[list[Node]] = []
         read = frozenset[str]().union(*(one.expression.fields for chosen in self.sets for one in chosen.features))
-        self.fields: Final = tuple(name for name in FIELDS if name in read or name not in FURTHER)
-        self.inputs: Final = self.fields[:-1]
+        self.own: Final = tuple(name for name in BAR_FIELDS if name in read or name not in FURTHER)
+        self.context: Final = tuple(field for name in sorted(read) if (field := reference_field(name)) is not None)
+        self.inputs: Final = (*self.own, *(field.text for field in self.context))
+        self.fields: Final = (*self.inputs, "open_time")
         for name in self.fields:
             self._read(Expression(name))
         self.outputs: Final = [[self._read(feature.expression) for feature in chosen.features] for chosen in self.sets]

@@ -9,8 +9,10 @@ from typing import Final
 import numpy as np
 
 from shared.features.bars import BRIDGE, BarArrays, Doubles, Integers, fill, is_bridged
+from shared.features.context import aligned
 from shared.features.graph import LITTLE_ENDIAN, Vectors
 from shared.features.plan import ColumnPlan
+from shared.features.references import references_of
 from shared.features.sets import FeatureSet
 
 CHUNK: Final = 4096
@@ -19,7 +21,8 @@ CHUNK: Final = 4096
 
 @dataclass(frozen=True, eq=False)
 class FeatureHistory:
-    """The vectors that the feature builder publishes for a history.
+    """The vectors that the feature builder publishes for a history, where each bar of a reference is there before the
+    bars that close with it.
 
     ``vectors[i]`` is the vector of the given bar ``rows[i]``, with ``bridged[i]`` flat bars in its window. ``warming``,
     ``gap`` and ``undefined`` count the bars that have no vector, by reason; ``undefined_features`` those in which each
@@ -36,11 +39,11 @@ class FeatureHistory:
     undefined_features: Mapping[str, int] = field(default_factory=dict)
 
 
-def compute(feature_set: FeatureSet, bars: BarArrays) -> Vectors:
+def compute(feature_set: FeatureSet, bars: BarArrays, references: Mapping[str, BarArrays] | None = None) -> Vectors:
     """Return the vectors of contiguous bars, ``[bars - lookback + 1, features]``.
 
     The first is the vector of bar ``lookback - 1``. Undefined values are NaN or infinite. Raises ``ValueError`` if a
-    bar is missing; ``history`` accepts gaps.
+    bar is missing; ``history`` accepts gaps, and says more about ``references``.
     """
     gaps = np.diff(bars.open_time) != bars.interval_ms
     if gaps.any():
@@ -48,7 +51,9 @@ def compute(feature_set: FeatureSet, bars: BarArrays) -> Vectors:
         raise ValueError(f"bars are missing before row {row}, open_time {bars.open_time[row]}; use history()")
     plan = _plan(feature_set)
     start = int(bars.open_time[0]) if len(bars) else 0
-    return _contiguous(plan, bars.values(plan.inputs), start, bars.interval_ms)
+    slots = bars.open_time // bars.interval_ms
+    context = aligned(plan.context, references or {}, bars.interval_ms, slots, BRIDGE)
+    return _contiguous(plan, np.concatenate([bars.values(plan.own), context.values], axis=1), start, bars.interval_ms)
 
 
 @lru_cache(maxsize=16)
@@ -71,34 +76,47 @@ def _contiguous(plan: ColumnPlan, values: Doubles, start: int, interval_ms: int)
     return result
 
 
-def history(feature_set: FeatureSet, bars: BarArrays, bridge: int = BRIDGE) -> FeatureHistory:
-    """Return the vectors of a history with gaps, under the gap policy (``shared.features.bars.is_bridged``)."""
+def history(
+    feature_set: FeatureSet, bars: BarArrays, bridge: int = BRIDGE, references: Mapping[str, BarArrays] | None = None
+) -> FeatureHistory:
+    """Return the vectors of a history with gaps, under the gap policy (``shared.features.bars.is_bridged``).
+
+    ``references``: the bars of the symbols that the set reads. A bar at whose close one of them has no bar has no
+    vector: it counts as ``undefined``. Raises ``ValueError`` for a reference that is not given."""
     steps = bars.open_time // bars.interval_ms
     missing = np.diff(steps) - 1
     breaks = [int(row) + 1 for row in np.flatnonzero(missing) if not is_bridged(int(missing[row]), bridge)]
     edges = [0, *breaks, len(bars)]
     plan = _plan(feature_set)
-    values = bars.values(plan.inputs)
-    vectors, rows, bridged = [], [], []
+    values = bars.values(plan.own)
+    vectors, rows, bridged, known = [], [], [], []
     cold = [0, 0]
     for segment, (first, last) in enumerate(pairwise(edges)):
         if first == last:
             continue
         filled = fill(steps[first:last] - steps[first], values[first:last])
-        computed = _contiguous(plan, filled.values, int(bars.open_time[first]), bars.interval_ms)
+        slots = int(steps[first]) + np.arange(len(filled.values))
+        context = aligned(plan.context, references or {}, bars.interval_ms, slots, bridge)
+        every = np.concatenate([filled.values, context.values], axis=1)
+        computed = _contiguous(plan, every, int(bars.open_time[first]), bars.interval_ms)
         warm = len(filled.values) - len(computed)
         kept = filled.real[warm:]
         flats = np.concatenate([[0], np.cumsum(~filled.real)])
         vectors.append(computed[kept])
+        known.append(context.known[warm:][kept])
         rows.append(first + filled.source[warm:][kept])
         bridged.append((flats[warm + 1 :] - flats[: len(computed)])[kept])
         cold[segment > 0] += int(filled.real[:warm].sum())
-    every = np.concatenate(vectors) if vectors else np.empty((0, len(feature_set)), LITTLE_ENDIAN)
+    if not vectors:
+        nothing = np.empty(0, np.int64)
+        empty = np.empty((0, len(feature_set)), LITTLE_ENDIAN)
+        return FeatureHistory(nothing, empty, nothing, nothing, cold[0], cold[1], 0)
+    every, whole = np.concatenate(vectors), np.concatenate(known)
     finite = np.isfinite(every)
+    finite[~whole] &= np.array([not references_of(one.expression.fields) for one in feature_set.features])
     defined = finite.all(axis=1)
     absent = (~finite).sum(axis=0).tolist()
-    chosen = np.concatenate(rows)[defined] if rows else np.empty(0, np.int64)
-    counts = np.concatenate(bridged)[defined] if bridged else np.empty(0, np.int64)
+    chosen, counts = np.concatenate(rows)[defined], np.concatenate(bridged)[defined]
     undefined = len(every) - len(chosen)
     names = {name: count for name, count in zip(feature_set.names, absent, strict=True) if count}
     return FeatureHistory(bars.open_time[chosen], every[defined], counts, chosen, cold[0], cold[1], undefined, names)

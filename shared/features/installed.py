@@ -1,5 +1,6 @@
 """The installed feature sets: those of this release, and those that other distributions add."""
 
+from collections.abc import Iterable
 from typing import Final
 
 from shared.features.sets import SETS, FeatureSet
@@ -13,3 +14,8 @@ def _fault(name: str, loaded: object) -> str | None:
 
 
 FEATURE_SETS: Final[Plugins[FeatureSet]] = Plugins("conclave.feature_sets", SETS, _fault)
+
+
+def references_in(names: Iterable[str]) -> frozenset[str]:
+    """Return the symbols whose bars the named sets read for all symbols. A name without a set has none."""
+    return frozenset(symbol for name in names if name in FEATURE_SETS for symbol in FEATURE_SETS[name].references)

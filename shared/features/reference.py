@@ -23,6 +23,11 @@ how many bars or symbols are computed at once, nor on the processor.
 - `lag(x, n)`: the value n bars ago.
 - `x4(...)`, `x16(...)`, `x96(...)`: the formula over trailing bars of so many bars each, the newest of which ends with
   the current bar ([ADR 132](../adr/0132-longer-bars-end-with-the-current-one.md)).
+- `ref(BTCUSDT, ...)`: the formula over the bars of BTCUSDT that close with the bar and before it
+  ([ADR 140](../adr/0140-bars-of-references.md)). A set takes such features by name: `z_return_1@BTCUSDT` is the
+  feature of that symbol, `z_return_1_lag_2@BTCUSDT` its value two bars ago, `z_return_1_less@BTCUSDT` the symbol's own
+  value less that of BTCUSDT. The same goes for any feature of the table but those of the time, and for any
+  symbol. A bar at whose close a reference has no bar has no vector of the set.
 - `trades`, `quote_volume` and `taker_volume` are known of the bars of some sources only (kline files of Binance, its
   live bars). A bar without them has no vector of a set that reads them, and the reason names what it lacks.
 - Undefined values (0 / 0, x / 0, log 0) are never replaced. The bar's vector is withheld, with the names of the

@@ -7,6 +7,7 @@ from typing import Final
 
 from shared.features.feature import Feature
 from shared.features.flow import FLOW
+from shared.features.references import named, references_of
 from shared.features.table import FEATURES
 from shared.features.timeframes import TIMEFRAMES
 
@@ -33,6 +34,11 @@ class FeatureSet:
         return max(feature.lookback for feature in self.features)
 
     @cached_property
+    def references(self) -> tuple[str, ...]:
+        """The symbols whose bars a vector of any symbol depends on, in order."""
+        return tuple(sorted(references_of(frozenset().union(*(one.expression.fields for one in self.features)))))
+
+    @cached_property
     def definition(self) -> str:
         """The canonical text: the arithmetic, then the name and formula of each feature. It does not contain the name
         of the set."""
@@ -49,14 +55,17 @@ class FeatureSet:
 
 
 def feature_set(name: str, *features: str) -> FeatureSet:
-    """Return the set of these features. Raises ``ValueError`` for an unknown feature, for a feature given twice, or for
-    no features."""
-    unknown = [feature for feature in features if feature not in FEATURES]
+    """Return the set of these features, by their names in ``FEATURES`` or as ``references.named`` reads them.
+
+    Raises ``ValueError`` for an unknown feature, for a feature given twice, or for no features."""
+    found = {feature: FEATURES.get(feature) or named(feature, FEATURES) for feature in features}
+    unknown = [feature for feature, one in found.items() if one is None]
     if unknown:
-        raise ValueError(f"feature set {name!r}: no feature {', '.join(unknown)}; there are {', '.join(FEATURES)}")
-    if not features or len(set(features)) < len(features):
+        there = f"there are {', '.join(FEATURES)}, and of a reference such as BTCUSDT z_return_1@BTCUSDT"
+        raise ValueError(f"feature set {name!r}: no feature {', '.join(unknown)}; {there}")
+    if not features or len(found) < len(features):
         raise ValueError(f"feature set {name!r} must name at least one feature, and none twice: {features}")
-    return FeatureSet(name, tuple(FEATURES[feature] for feature in features))
+    return FeatureSet(name, tuple(one for one in found.values() if one is not None))
 
 
 _BARE: Final = (
@@ -75,6 +84,10 @@ _CORE: Final = (
 )
 _WINDOW: Final = ("z_return_1", "z_range", "log_natr_14", "log_sigma", "sigma_ratio_10", "minute_sin", "minute_cos")
 _RANGES: Final = ("log_gk_4", "log_gk_16", "log_gk_64", "log_gk_256", "log_rs_16")
+_BITCOIN: Final = (
+    *("z_return_1@BTCUSDT", "z_return_1_lag_1@BTCUSDT", "z_return_1_lag_2@BTCUSDT", "z_return_3@BTCUSDT"),
+    *("z_return_20@BTCUSDT", "z_return_5_less@BTCUSDT", "z_return_20_less@BTCUSDT", "log_sigma_less@BTCUSDT"),
+)
 _HOUR: Final = ("log_season_24", "log_season_168", "log_surprise_24")
 _QUARTER: Final = ("log_season_96", "log_surprise_96")
 
@@ -94,10 +107,12 @@ SETS: Final[dict[str, FeatureSet]] = {
         feature_set("flow-38", *_CORE, *(feature.name for feature in FLOW)),
         feature_set("window-flow-10", *_WINDOW, "taker_imbalance_1", "log_trades_4_64", "log_trade_size_4_64"),
         feature_set("window-1h-10", *_WINDOW, *_HOUR),
+        feature_set("context-36", *_CORE, *_BITCOIN),
     )
 }
 """All feature sets by name. The first is the default; it has stationary features only. ``window-...`` are for models
 whose input is a window of vectors; they omit features that such a model can compute from the window. ``season-...`` and
 ``window-1h-...`` are for bars of one length each, since a day is another number of bars at another length. ``flow-...``
-and ``window-flow-...`` need bars with the number of trades, the quote volume and the taker volume. What each gained on
-real bars is in ``docs/explanation/features.md``."""
+and ``window-flow-...`` need bars with the number of trades, the quote volume and the taker volume. ``context-...`` need
+the bars of BTCUSDT as well as those of each symbol. What each gained on real bars is in
+``docs/explanation/features.md``."""

@@ -5,7 +5,7 @@ Both give the same bits (``shared.features``), so a data set has the same digest
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -58,11 +58,28 @@ class Table(NamedTuple):
     symbol: Ints
 
 
+class ReferenceMissingError(SplitError):
+    """There are no bars of a symbol that the vectors of all symbols depend on."""
+
+
+def require_references(feature_set: FeatureSet, symbols: Container[str]) -> None:
+    """Check that the bars that a set reads are among those of ``symbols``. Raises ``ReferenceMissingError``."""
+    absent = [symbol for symbol in feature_set.references if symbol not in symbols]
+    if absent:
+        raise ReferenceMissingError(
+            f"feature set {feature_set.name} reads bars of {', '.join(feature_set.references)} for all symbols, and"
+            f" there are none of {', '.join(absent)}; add them to the bars, or take a set without context (--set)"
+        )
+
+
 def computed(bars: Mapping[str, Bars], feature_set: FeatureSet, bridge: int) -> dict[str, SymbolSeries]:
-    """Return series whose vectors are computed from the bars, with gaps of up to ``bridge`` bars filled."""
+    """Return series whose vectors are computed from the bars, with gaps of up to ``bridge`` bars filled. Raises
+    ``ReferenceMissingError``."""
+    require_references(feature_set, bars)
+    references = {symbol: columns_of(bars[symbol]) for symbol in feature_set.references}
     by_symbol = {}
     for symbol, series in bars.items():
-        vectors = history(feature_set, columns_of(series), bridge)
+        vectors = history(feature_set, columns_of(series), bridge, references)
         by_symbol[symbol] = SymbolSeries(series, vectors.open_times, vectors.vectors, vectors.undefined_features)
     return by_symbol
 

@@ -17,6 +17,7 @@ from schemas.venue import (
     SymbolResumed,
     SymbolStopped,
 )
+from services.feed.live import core
 from services.feed.live.state import Rules
 from shared.bars.rows import SourceError
 from tests.exchange.installation import Installation, holes, installed
@@ -558,3 +559,47 @@ async def test_a_feed_that_is_killed_before_it_knows_the_markets_forgets_no_bar(
             await feed.to(last, symbol="ETH/USDT")
             for symbol in ("BTC/USDT", "ETH/USDT"):
                 await whole(feed, first, last, symbol)
+
+
+async def test_bars_of_a_reference_are_written_before_those_that_close_with_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("REFERENCE_MS", "REFERENCE_HISTORY_MS"):  # the time of the test runs faster than its machine
+        monkeypatch.setattr(core, name, 100 * MINUTE)
+    async with installed("ETH", "BTC", "SOL", history=120) as feed:
+        feed.plan = feed.plan._replace(references=frozenset({"BTC/USDT"}))
+        async with feed.running():
+            await feed.subscribed(3)
+            first, last = begun(feed) - 120, begun(feed) + 3
+
+            async def there() -> bool:
+                read = [await feed.numbers(symbol) for symbol in ("ETH/USDT", "BTC/USDT", "SOL/USDT")]
+                return all(numbers and numbers[-1] >= last for numbers in read)
+
+            await feed.until(there, step=200, what=f"bar {last} of all")
+        bars = await feed.bars()
+    read = [bar.open_time // MINUTE for bar in bars if bar.symbol == "BTC/USDT"]
+    assert set(range(first, last + 1)) <= set(read)
+    seen: set[int] = set()
+    for bar in bars:
+        if bar.symbol == "BTC/USDT":
+            seen.add(bar.open_time)
+        else:
+            assert bar.open_time in seen
+
+
+async def test_bars_of_others_do_not_wait_longer_than_is_stated_for_a_reference() -> None:
+    async with installed("ETH", "BTC") as feed:
+        feed.plan = feed.plan._replace(references=frozenset({"BTC/USDT"}))
+        async with feed.running():
+            await feed.subscribed(2)
+            last = begun(feed)
+            feed.exchange.markets["BTCUSDT"].absent |= set(range(last, last + 9))
+
+            async def there() -> bool:
+                return last in await feed.numbers("ETH/USDT")
+
+            feed.clock.ms = (last + 1) * MINUTE + core.REFERENCE_MS // 2
+            await feed.until(there, step=20, what=f"bar {last} of ETH")
+            assert core.REFERENCE_MS <= feed.clock.ms - (last + 1) * MINUTE < core.REFERENCE_MS + 30_000
+            assert last not in await feed.numbers("BTC/USDT")

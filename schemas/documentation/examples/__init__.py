@@ -18,7 +18,7 @@ from schemas.documentation.examples.training import training
 from schemas.documentation.examples.values import ARTIFACT, OPEN, SET, STAMP, UP, WHERE, caused
 from schemas.documentation.examples.venue import venue
 from schemas.features import FeaturesComputed
-from schemas.market import BarClosed
+from schemas.market import BarClosed, ReferenceCopied
 from schemas.predictions import PredictionMade
 
 
@@ -43,6 +43,10 @@ def examples() -> tuple[Encoded, ...]:
             taker_volume=7.25,
         ),
     )
+    copied = encode(
+        "market",
+        ReferenceCopied(**WHERE, open=37_000.5, high=37_012.25, low=36_990.0, close=37_005.75, volume=12.5),
+    )
     values = pack("<4f", 1.5, -0.25, 0, 3)
     vector = caused(bar, "features", FeaturesComputed(**WHERE, **STAMP, feature_set=SET, values=values))
     ballot = caused(
@@ -62,6 +66,7 @@ def examples() -> tuple[Encoded, ...]:
     return (
         bar,
         detailed,
+        copied,
         vector,
         *other_features(bar),
         ballot,

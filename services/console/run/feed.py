@@ -18,6 +18,7 @@ from services.feed.main import feed as feed_bars
 from shared.bars import BarSource
 from shared.bars.feeds import open_bars
 from shared.bars.names import parse_interval
+from shared.features.installed import references_in
 from shared.log import Log, StreamKey
 from shared.log.events import Unreadable, events_of
 from shared.runtime.loop import Loop, opened_loop
@@ -137,6 +138,7 @@ async def _feed(
             stop=stop,
             sample=settings.telemetry.sample if settings.telemetry.endpoint else 0.0,
             restart=restart,
+            references=references_in(settings.features.sets),
         )
         tasks.cancel_scope.cancel()
     return counts

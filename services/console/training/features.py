@@ -1,5 +1,6 @@
 """``conclave features check``: look for leaks in feature sets."""
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import click
@@ -15,7 +16,7 @@ from shared.features import BarArrays, FeatureSet
 from shared.features.installed import FEATURE_SETS
 from shared.features.leaks import TRIALS, Leak, LeakError, leaks
 from shared.report.text import moment
-from shared.training.series import columns_of
+from shared.training.series import ReferenceMissingError, columns_of, require_references
 
 LARGEST: Final = 20_000
 """The newest bars of a symbol that are used."""
@@ -46,12 +47,12 @@ def check(
     if unknown:
         raise click.BadParameter(f"no feature set {', '.join(unknown)}; there are: {', '.join(sorted(FEATURE_SETS))}")
     source, _ = chosen_source(options)
-    series = [columns_of(bars.at(slice(-LARGEST, None))) for bars in bars_of(source).values()]
+    series = {symbol: columns_of(bars.at(slice(-LARGEST, None))) for symbol, bars in bars_of(source).items()}
     moved, checked = False, 0
     for name in named or sorted(FEATURE_SETS):
         try:
             found = _found(FEATURE_SETS[name], series, trials, seed)
-        except LeakError as error:
+        except (LeakError, ReferenceMissingError) as error:
             if named:
                 raise click.UsageError(str(error)) from None
             click.echo(f"not checked: {error}", err=True)
@@ -67,14 +68,19 @@ def check(
     context.exit(1 if moved else 0)
 
 
-def _found(feature_set: FeatureSet, series: list[BarArrays], trials: int, seed: int) -> list[Leak]:
-    """Return the leaks of a set over the series of all symbols, which share the trials."""
+def _found(feature_set: FeatureSet, series: Mapping[str, BarArrays], trials: int, seed: int) -> list[Leak]:
+    """Return the leaks of a set over the series of all symbols, which share the trials. Raises ``LeakError`` where no
+    bar has a vector, and ``ReferenceMissingError``."""
+    require_references(feature_set, series)
+    references = {symbol: series[symbol] for symbol in feature_set.references}
     found: list[Leak] = []
     each = -(-trials // len(series))
-    for number, bars in enumerate(series):
+    for number, bars in enumerate(series.values()):
         with watched(range(each), f"checking {feature_set.name}", "pieces", each) as left:
             known = {one.feature for one in found}
-            found += [one for one in leaks(feature_set, bars, left, seed + number) if one.feature not in known]
+            found += [
+                one for one in leaks(feature_set, bars, left, seed + number, references) if one.feature not in known
+            ]
     return found
 
 

@@ -87,8 +87,10 @@ def _from_bars(known: Artifact, bars: Mapping[str, Bars], output: str) -> int:
     if isinstance(recipe, str):
         raise RefusedError(recipe)
     feature_set, data = FEATURE_SETS[recipe.feature_set], known.manifest.data
-    chosen = {symbol: columns for symbol, columns in bars.items() if symbol in data.symbols}
-    series = within(computed(chosen, feature_set, data.bridge), TrainingSpan(data.first_open_time, data.last_open_time))
+    read = {*data.symbols, *feature_set.references}
+    every = computed({symbol: bars[symbol] for symbol in bars if symbol in read}, feature_set, data.bridge)
+    chosen = {symbol: one for symbol, one in every.items() if symbol in data.symbols}
+    series = within(chosen, TrainingSpan(data.first_open_time, data.last_open_time))
     facts: dict[str, Any] = {"artifact": known.digest, "exact": known.exact}
     facts["bars"] = _same(data.digest, digest_of_bars({symbol: one.bars for symbol, one in series.items()}))
     facts["vectors"] = _same(data.vectors, digest_of_vectors(series))

@@ -6,7 +6,7 @@ passed only when pages confirmed it, which names it.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from itertools import groupby
 from typing import Final
 
@@ -16,7 +16,7 @@ from schemas.common import Origin
 from schemas.market import BarClosed
 from schemas.operations import DeadLetter, Refusal
 from schemas.venue import BarRevised, BarsAbsent, BarValues, FeedInterrupted, HoleReason, SymbolStopped
-from services.feed.core import LONGEST_TEXT, Memo
+from services.feed.core import LONGEST_TEXT, Memo, copy_of
 from services.feed.live.parts import joined
 from services.feed.live.state import (
     GROUP,
@@ -44,6 +44,11 @@ STALE_MS: Final = 600_000
 """A clock that was measured longer ago is not known."""
 BLIND_PAGES: Final = 4
 """Pages that must agree on a gap if none of them shows the bar before it."""
+REFERENCE_MS: Final = 2_000
+"""How long a new bar waits for the bars of references with its close. Later than that the vectors that read them are
+withheld."""
+REFERENCE_HISTORY_MS: Final = 30_000
+"""The same for bars of the past, of which references have pages to read, too."""
 SETTLE_MS: Final = 50
 """How long after its close a bar is asked for at the earliest."""
 VALUES: Final = ("open", "high", "low", "close", "volume", "trades", "quote_volume", "taker_volume")
@@ -71,7 +76,7 @@ def usable(clock: Clock, rules: Rules, at: int) -> bool:
 def due(live: Live, exchange: str, at: int) -> list[Read]:
     """Return the pages to ask for now, and note that they are asked for: those furthest in the past first."""
     reads = []
-    for state in sorted(live.of(exchange), key=lambda each: each.next_open):
+    for state in sorted(live.of(exchange), key=lambda each: _rank(live, each)):
         if state.stopped or state.reading or at < state.read_at:
             continue
         interval, parts = state.series.interval_ms, state.parts
@@ -89,6 +94,32 @@ def due(live: Live, exchange: str, at: int) -> list[Read]:
         state.reading = True
         reads.append(Read(state.series, since, limit * parts, until))
     return reads
+
+
+def lagging(live: Live, state: SeriesState, page: Page) -> bool:
+    """Return whether a page shows bars whose close a reference has not reached, so that it may be published before
+    them. A reference that is stopped, or is not read here, is not waited for."""
+    if state.series.symbol in live.references:
+        return False
+    interval = state.series.interval_ms
+    closed = [row.open_time for row in page.rows if row.open_time + interval <= page.asked_at]
+    newest = max(closed, default=-1) // interval * interval
+    return any(
+        other.next_open <= newest
+        for series, other in live.series.items()
+        if series.symbol in live.references and series.interval_ms == interval and not other.stopped
+    )
+
+
+def wait_for_references(state: SeriesState, page: Page) -> int:
+    """Return how long (ms) a page may wait for the bars of references: less where it shows the newest bar, which is to
+    be live."""
+    live = state.next_open + 2 * state.series.interval_ms > page.at
+    return REFERENCE_MS if live else REFERENCE_HISTORY_MS
+
+
+def _rank(live: Live, state: SeriesState) -> tuple[int, bool]:
+    return state.next_open, state.series.symbol not in live.references
 
 
 def failed(state: SeriesState, at: int, wait_ms: int = 0) -> None:
@@ -385,9 +416,20 @@ def _agrees(bar: BarClosed, row: Candle) -> bool:
     return (bar.open, bar.high, bar.low, bar.close, bar.volume) == row[1:6]
 
 
-def encoded(effects: Effects, partitions: int, share: float = 0.0) -> dict[int, list[Encoded]]:
-    """Return what to write, by partition: events about what precedes a bar first, then bars, then dead letters."""
+def encoded(
+    effects: Effects, partitions: int, share: float = 0.0, references: Container[str] = ()
+) -> dict[int, list[Encoded]]:
+    """Return what to write, by partition: events about what precedes a bar first, then bars, then dead letters.
+
+    Copies of the bars of ``references`` come first, and are to be committed first: a bar whose copies were not all
+    written is then read and copied again. The first copy counts."""
     parts: dict[int, list[Encoded]] = {}
+    for bar in effects.bars:
+        if bar.symbol in references:
+            copy = encode("market", copy_of(bar))
+            for partition in range(partitions):
+                if partition != partition_of(bar.symbol, partitions):
+                    parts.setdefault(partition, []).append(copy)
     for symbol, output in _outputs(effects, share):
         parts.setdefault(partition_of(symbol, partitions) if symbol else 0, []).append(output)
     return parts

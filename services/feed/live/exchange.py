@@ -206,12 +206,19 @@ class Exchange:
         if self.now() >= self._busy_until:
             self._busy = 0
             await self._writer.write(health.restored(self._live, self._name, "rate_limited", self.now()))
+        page = Page(read, rows, asked_at, self.now())
+        await self._wait_for_references(state, page)
         async with self._writer.lock:
-            page = Page(read, rows, asked_at, self.now())
             effects = core.paged(self._live, state, page, self._live.clocks[self._name])
             await self._writer.commit(effects)
         for series in effects.lost:
             await self._drop(series)
+
+    async def _wait_for_references(self, state: SeriesState, page: Page) -> None:
+        """Wait until references have the closes of a page, at most for a stated time."""
+        until = page.at + core.wait_for_references(state, page)
+        while core.lagging(self._live, state, page) and self.now() < until and not self._stop.is_set():
+            await wait(POLL_S, self._stop)
 
     def _failed(self, error: BusyError | UnreachableError) -> int:
         """Note why the exchange did not answer, and return how long to wait (ms)."""

@@ -20,6 +20,7 @@ from services.feed.live.exchange import Exchange
 from services.feed.live.state import GROUP, Clock, Effects, Live, LiveSeries, Rules, StoppedError
 from shared.bars.markets import named_markets
 from shared.bars.rows import Series, SourceError
+from shared.features.installed import references_in
 from shared.log import START, Commit, Lost, StreamKey, TruncatedLogError
 from shared.runtime.loop import Loop
 from shared.runtime.losses import truncation
@@ -30,11 +31,13 @@ _log = logging.getLogger(__name__)
 
 
 class Plan(NamedTuple):
-    """What to read: series, the rules of each exchange, and how many bars back a new series begins."""
+    """What to read: series, the rules of each exchange, how many bars back a new series begins, and the symbols whose
+    bars are published before those of others with their close, and copied into each partition."""
 
     series: tuple[LiveSeries, ...]
     rules: Mapping[str, Rules]
     history: int = 1000
+    references: frozenset[str] = frozenset()
 
     @property
     def exchanges(self) -> list[str]:
@@ -68,7 +71,7 @@ async def feed_markets(loop: Loop, settings: Settings, markets: Iterable[str], s
 
     return await feed_exchanges(
         loop,
-        Plan(series, rules, chosen.history),
+        Plan(series, rules, chosen.history, references_in(settings.features.sets)),
         opened,
         partitions=settings.installation.partitions,
         window=settings.feed.window,
@@ -144,7 +147,7 @@ class Writer:
     def __init__(self, loop: Loop, plan: Plan, window: int, sample: float, stop: anyio.Event) -> None:
         self.loop = loop
         self.lock = anyio.Lock()
-        self.live = Live(clocks={name: Clock() for name in plan.exchanges})
+        self.live = Live(clocks={name: Clock() for name in plan.exchanges}, references=plan.references)
         self.known: dict[Series, list[BarClosed]] = {}
         self._others: list[list[BarClosed]] = []
         """The newest bars of series that are not read, or not yet: a memo that left them out would forget them."""
@@ -186,7 +189,7 @@ class Writer:
     async def commit(self, effects: Effects) -> None:
         """Commit what follows from an observation. The caller holds ``lock``."""
         partitions = len(self.loop.claims)
-        for partition, outputs in core.encoded(effects, partitions, self._sample).items():
+        for partition, outputs in core.encoded(effects, partitions, self._sample, self._plan.references).items():
             started = self.loop.clock.now_ns()
             if not await self._backlog.wait(partition, len(outputs), self._stop):
                 raise StoppedError

@@ -153,12 +153,14 @@ class Episode(NamedTuple):
 @dataclass
 class Live:
     """The state of all exchanges. ``counts`` says how often what happened, for people. ``waiting``: the interruptions
-    that were reported while they lasted."""
+    that were reported while they lasted. ``references``: the symbols whose bars are published before those of others
+    with their close (``core.lagging``)."""
 
     series: dict[LiveSeries, SeriesState] = field(default_factory=dict)
     clocks: dict[str, Clock] = field(default_factory=dict)
     episodes: dict[tuple[str, Interruption], Episode] = field(default_factory=dict)
     waiting: set[tuple[str, Interruption]] = field(default_factory=set)
+    references: frozenset[str] = frozenset()
     counts: Counter[str] = field(default_factory=Counter)
 
     def of(self, exchange: str) -> list[SeriesState]:

@@ -13,18 +13,21 @@ from schemas.codec import Encoded, encode, framed
 from schemas.common import Origin
 from schemas.control import CommandRecorded, Found, Halt, Resume
 from schemas.features import BarsMissing, FeaturesComputed, FeaturesWithheld
-from schemas.market import BarClosed
+from schemas.market import BarClosed, MarketEvent
 from schemas.operations import DeadLetter
 from services.feature_builder import core
 from services.feature_builder.core import FeatureBuilder, Snapshot, State
 from services.feature_builder.main import service
+from services.feed.core import copy_of
 from shared.control import EMPTY, GENESIS, fold, head_of, propose
-from shared.features import SETS, FeatureSet, engine, feature_set
+from shared.features import SETS, FeatureSet, context, engine, feature_set, streaming
 from shared.runtime.service import Batch, Received, Service
 
 MINUTE = 60_000
 PAIR = feature_set("pair", "close", "price_change")
 SHORT = feature_set("short", "stochastic_d_3", "volume_ratio")
+CONTEXT = feature_set("context", "close", "close@BBB", "price_change_less@BBB")
+LONGER = feature_set("longer", "momentum@BBB", "close@CCC")
 
 
 def bar(t: int, close: float = 100.0, symbol: str = "AAA", origin: Origin = "live") -> BarClosed:
@@ -41,7 +44,7 @@ def bar(t: int, close: float = 100.0, symbol: str = "AAA", origin: Origin = "liv
     )
 
 
-def received(bars: Sequence[BarClosed], flags: int = 0) -> list[Received]:
+def received(bars: Sequence[MarketEvent], flags: int = 0) -> list[Received]:
     """Bars as they come from the log, whose entry ids are the events' numbers."""
     return [Received("market", f"{i}-0", encode("market", bar, flags=flags).envelope) for i, bar in enumerate(bars, 1)]
 
@@ -247,6 +250,30 @@ def test_a_refused_bar_is_set_aside_with_its_place_and_reason(second: BarClosed,
     assert events([sealed[0], sealed[2]]) == events(written(builder, [bar(5), bar(6)]))
 
 
+def test_a_copy_of_a_bar_has_no_features_and_is_read_by_those_of_others() -> None:
+    builder = service([PAIR, CONTEXT])
+    log: list[MarketEvent] = [
+        copy_of(bar(1, 50.0, "BBB")),
+        bar(1),
+        copy_of(bar(2, 55.0, "BBB")),
+        bar(2, 110.0),
+        bar(3, 110.0),
+    ]
+    sealed = builder.handle(builder.initial(b""), Batch((), received(log)))
+    found = events(sealed)
+    assert {event.symbol for event in found if isinstance(event, FeaturesComputed | FeaturesWithheld)} == {"AAA"}
+    vector, late = [event for event in found if getattr(event, "feature_set", b"") == CONTEXT.digest][1:]
+    assert isinstance(vector, FeaturesComputed)
+    assert np.frombuffer(vector.values, "<f4").tolist() == [110.0, 55.0, 0.0]
+    assert isinstance(late, FeaturesWithheld)
+    assert (late.reason, late.detail) == (
+        "undefined",
+        "close@BBB, price_change_less@BBB; no bar of BBB with this close was read before",
+    )
+    whole = builder.handle(builder.initial(b""), Batch((), received([*log, bar(4)])))
+    assert [one.data for one in whole[: len(sealed)]] == [one.data for one in sealed]
+
+
 def test_a_fresh_service_needs_nothing_read_again() -> None:
     builder = service([PAIR])
     assert builder.replay_from(builder.initial(b"")) == {"market": "0-0"}
@@ -287,6 +314,30 @@ def test_a_restart_remembers_why_a_window_is_not_full() -> None:
     assert msgspec.msgpack.decode(builder.snapshot(fresh), type=Snapshot).restarted == ()
 
 
+def test_a_restart_remembers_why_a_window_with_context_is_not_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(core, "MILESTONE", 1)
+    builder = service([feature_set("longer", "momentum", "close@BBB")])
+    times = [*range(300), *range(5000, 5020)]
+    log = received([one for t in times for one in (copy_of(bar(t, symbol="BBB")), bar(t, 100.0 + t % 7))])
+    state = builder.initial(b"")
+    builder.handle(state, Batch((), log[:610]))
+    found = events(builder.handle(restarted(builder, state, log, 610), Batch((), log[610:])))
+    assert [event.reason for event in found if isinstance(event, FeaturesWithheld)] == ["gap"] * 5
+
+
+def test_a_restart_keeps_the_bars_of_references_that_others_have_not_reached() -> None:
+    builder = service([CONTEXT])
+    log = received([*(copy_of(bar(t, symbol="BBB")) for t in range(500)), *(bar(t) for t in range(500))])
+    state = builder.initial(b"")
+    whole = builder.handle(state, Batch((), log))
+    for crash in (500, 501, 700):
+        state = builder.initial(b"")
+        before = builder.handle(state, Batch((), log[:crash]))
+        after = builder.handle(restarted(builder, state, log, crash), Batch((), log[crash:]))
+        assert [one.data for one in (*before, *after)] == [one.data for one in whole]
+    assert sum(isinstance(event, FeaturesComputed) for event in events(whole)) == 499
+
+
 @st.composite
 def markets(draw: st.DrawFn) -> list[BarClosed]:
     """A stream with all that may befall one: gaps, silence, repeated, old and conflicting bars."""
@@ -305,16 +356,31 @@ def markets(draw: st.DrawFn) -> list[BarClosed]:
 
 
 @settings(max_examples=40, deadline=None)
-@given(markets(), st.lists(st.integers(1, 699), max_size=40), st.lists(st.integers(1, 699), max_size=4), st.booleans())
+@given(
+    markets(),
+    st.lists(st.integers(1, 699), max_size=40),
+    st.lists(st.integers(1, 699), max_size=4),
+    st.booleans(),
+    st.sampled_from([(PAIR, SHORT), (CONTEXT,), (PAIR, LONGER, CONTEXT), (SHORT, CONTEXT)]),
+    st.sampled_from([(), ("BBB",), ("BBB", "CCC")]),
+)
 def test_neither_batches_nor_restarts_change_a_byte(
-    bars: list[BarClosed], cuts: list[int], crashes: list[int], forgetful: bool
+    bars: list[BarClosed],
+    cuts: list[int],
+    crashes: list[int],
+    forgetful: bool,
+    sets: tuple[FeatureSet, ...],
+    copied: tuple[str, ...],
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(core, "MILESTONE", 8 if len(bars) % 2 else 1)
         patch.setattr(engine, "FORGET_AFTER", 30 if forgetful else 2**18)
         patch.setattr(engine, "SWEEP_EVERY", 8)
-        builder = service([PAIR, SHORT], bridge=2)
-        log = received(bars)
+        patch.setattr(streaming, "SWEEP_EVERY", 8)
+        patch.setattr(context, "KEPT", 10)
+        builder = service(sets, bridge=2)
+        stream: list[MarketEvent] = [copy_of(one) if one.symbol in copied else one for one in bars]
+        log = received(stream)
         whole = builder.handle(builder.initial(b""), Batch((), log))
         state = builder.initial(b"")
         pieces: list[Encoded] = []

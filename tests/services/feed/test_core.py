@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from schemas.catalogue import partition_of
 from schemas.codec import ROOT, Encoded, decode, framed
@@ -108,7 +109,7 @@ def test_tracing_changes_no_id() -> None:
 def test_rows_that_close_together_are_one_tick() -> None:
     lost = RefusedRow("bad_row", "", "f:1", "")
     rows: list[Row] = [lost, good(0, "A"), lost, good(0, "B"), good(1, "A"), lost, good(2, "A"), good(2, "B")]
-    found = [(tick.close, [number for number, _ in tick.rows]) for tick in ticks(rows, 10, 100)]
+    found = [(tick.close, [one.number for one in tick.rows]) for tick in ticks(rows, 10, 100)]
     assert found == [
         (None, [10]),
         (HOUR, [11, 12, 13]),
@@ -128,9 +129,34 @@ def test_a_row_goes_to_the_partition_of_its_symbol() -> None:
     parts = split(rows, 3)
     assert sorted(row for part in parts for row in part) == sorted(rows)
     for partition, part in enumerate(parts):
-        for _, row in part:
+        for _, row, _ in part:
             name = row.bar.symbol if isinstance(row, Good) else "a/b.csv"
             assert partition_of(name, 3) == partition
+
+
+def test_references_come_first_among_those_that_close_together() -> None:
+    rows: list[Row] = [good(0, "A"), good(0, "R"), good(0, "Z"), good(1, "A"), good(1, "Q"), good(1, "R")]
+    found = [[one.number for one in tick.rows] for tick in ticks(rows, 10, 100, {"R", "Q"})]
+    assert found == [[11, 10, 12], [14, 15, 13]]
+
+
+def test_a_tick_that_is_cut_stays_resumable() -> None:
+    rows = [good(0, symbol) for symbol in ("A", "B", "R", "S")]
+    assert [[one.number for one in tick.rows] for tick in ticks(rows, 0, 2, {"R", "S"})] == [[0, 1], [2, 3]]
+
+
+def test_a_reference_is_copied_into_the_other_partitions_and_counted_once() -> None:
+    rows = numbered(good(0, "R"), good(0, "A"), RefusedRow("bad_row", "", "f:1", "", "R"), good(0, "R"))
+    parts = split(rows, 3, {"R"})
+    home = partition_of("R", 3)
+    found = [handle(fresh(), part, 4) for part in parts]
+    kinds = [[type(one.envelope.event).__name__ for one in each.outputs] for each in found]
+    assert [part.count("ReferenceCopied") for part in kinds] == [int(partition != home) for partition in range(3)]
+    assert kinds[home].count("DeadLetter") == 2
+    assert (sum(each.sent for each in found), sum(each.refused for each in found)) == (2, 2)
+    copies = [one.envelope.event for each in found for one in each.outputs if one.stream == "market"]
+    plain = [structs.asdict(copy) for copy in copies if copy.symbol == "R"]
+    assert plain[0] == plain[1] == plain[2]
 
 
 rows_of_any_kind = st.lists(

@@ -11,7 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from schemas.catalogue import partition_of
 from schemas.codec import decode
+from schemas.market import BarClosed, ReferenceCopied
 from schemas.operations import LogTruncated, OwnerReplaced
 from services.feed import main
 from services.feed.core import OtherSourceError
@@ -151,9 +153,9 @@ async def written(log: Log, partitions: int) -> dict[StreamKey, list[bytes]]:
     return {place: [entry.data for entry in await log.scan(place, count=10**6)] for place in places}
 
 
-async def undisturbed(partitions: int) -> dict[StreamKey, list[bytes]]:
+async def undisturbed(partitions: int, references: Sequence[str] = ()) -> dict[StreamKey, list[bytes]]:
     log = MemoryLog()
-    await feed(log, Listed(ROWS), partitions=partitions)
+    await feed(log, Listed(ROWS), partitions=partitions, references=references)
     return await written(log, partitions)
 
 
@@ -178,23 +180,41 @@ async def test_every_row_is_a_bar_or_a_dead_letter_once(partitions: int, log: Lo
     partitions=st.integers(1, 3),
     deaths=st.lists(st.tuples(st.integers(0, 12), st.booleans()), max_size=5),
     window=st.integers(20, 400),
+    references=st.sampled_from([(), ("S2",), ("S1", "S4")]),
 )
 def test_killed_at_any_commit_it_writes_the_same_bytes(
-    partitions: int, deaths: list[tuple[int, bool]], window: int
+    partitions: int, deaths: list[tuple[int, bool]], window: int, references: tuple[str, ...]
 ) -> None:
     async def run() -> None:
         log = Killed()
         for alive_for, applied in deaths:
             log.alive_for, log.applied = alive_for, applied
             try:
-                await feed(log, Listed(ROWS), partitions=partitions, window=window)
+                await feed(log, Listed(ROWS), partitions=partitions, window=window, references=references)
             except CrashError:
                 continue
         log.alive_for = 10**9
-        await feed(log, Listed(ROWS), partitions=partitions, window=window)
-        assert await written(log, partitions) == await undisturbed(partitions)
+        await feed(log, Listed(ROWS), partitions=partitions, window=window, references=references)
+        assert await written(log, partitions) == await undisturbed(partitions, references)
 
     anyio.run(run)
+
+
+async def test_bars_of_references_come_first_in_every_partition_and_are_counted_once(log: Log) -> None:
+    counts = await feed(log, Listed(ROWS), partitions=3, window=100, references=["S2"])
+    assert counts == await feed(MemoryLog(), Listed(ROWS), partitions=3)
+    for partition, held in enumerate(await market_of(log, 3)):
+        events = [decode("market", data).event for data in held]
+        kinds = {type(event) for event in events if event.symbol == "S2"}
+        assert kinds == {BarClosed if partition == partition_of("S2", 3) else ReferenceCopied}
+        times = [event.open_time for event in events if event.symbol == "S2"]
+        assert len(set(times)) == len(times) > 100
+        read: set[int] = set()
+        for event in events:
+            if event.symbol == "S2":
+                read.add(event.open_time)
+            else:
+                assert event.open_time in read or event.open_time not in times
 
 
 async def test_stopped_and_started_it_goes_on_at_the_next_row(log: Log) -> None:

@@ -38,14 +38,15 @@ def test_raw_fields_are_the_bars_own(walk: Walk) -> None:
 @pytest.mark.parametrize("name", SETS)
 def test_a_vector_depends_on_its_lookback_and_on_nothing_before(name: str, walk: Walk) -> None:
     chosen = SETS[name]
-    bars = walk(chosen.lookback + 300)
-    whole = compute(chosen, bars)
-    assert compute(chosen, select(bars, slice(300, None))).tobytes() == whole[-1:].tobytes()
+    bars, references = walk(chosen.lookback + 300), {"BTCUSDT": walk(chosen.lookback + 300, seed=8)}
+    whole = compute(chosen, bars, references)
+    later = {symbol: select(one, slice(300, None)) for symbol, one in references.items()}
+    assert compute(chosen, select(bars, slice(300, None)), later).tobytes() == whole[-1:].tobytes()
     for row, defined in ((299, True), (300, False)):
         lost = np.arange(len(bars)) == row
         changed: dict[str, Any] = {field: np.where(lost, np.nan, column) for field, column in bars.fields().items()}
         hurt = replace(bars, **changed)
-        assert np.isfinite(compute(chosen, hurt)[-1]).all() == defined
+        assert np.isfinite(compute(chosen, hurt, references)[-1]).all() == defined
 
 
 def test_chunks_leave_no_seam(walk: Walk) -> None:

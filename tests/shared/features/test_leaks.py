@@ -6,10 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from shared.features import SETS, BarArrays, FeatureSet
+from shared.features import SETS, BarArrays, FeatureSet, feature_set
 from shared.features.expressions import Expression, close
 from shared.features.feature import Feature
 from shared.features.leaks import LeakError, leaks
+from shared.features.references import ref
 from shared.features.table import FEATURES
 
 HOUR = 3_600_000
@@ -34,7 +35,8 @@ def with_leak(apply: object, name: str = "leaking") -> FeatureSet:
 
 @pytest.mark.parametrize("name", SETS)
 def test_the_sets_of_this_release_do_not_leak(name: str, walk: Callable[..., BarArrays]) -> None:
-    assert leaks(SETS[name], walk(SETS[name].lookback + 600, interval_ms=HOUR), range(20)) == []
+    bars, other = (walk(SETS[name].lookback + 600, seed, interval_ms=HOUR) for seed in (0, 8))
+    assert leaks(SETS[name], bars, range(20), references={"BTCUSDT": other}) == []
 
 
 def test_a_formula_that_looks_at_the_next_bar_is_named() -> None:
@@ -68,3 +70,21 @@ def test_bars_without_any_vector_are_an_error_that_names_the_number_needed() -> 
     few = replace(BARS, **{name: getattr(BARS, name)[:5] for name in names})
     with pytest.raises(LeakError, match="bars without a gap, and there are 5"):
         leaks(SETS["core-28"], few, range(3))
+
+
+def test_a_formula_that_looks_at_the_next_bar_of_a_reference_is_named(walk: Callable[..., BarArrays]) -> None:
+    bars, other = (walk(900, seed, interval_ms=HOUR) for seed in (0, 8))
+    formula = Expression("leaking(close)", (ref("REF", close),), lambda x: np.roll(x, -1, axis=0))
+    chosen = FeatureSet("mine-2", (FEATURES["z_return_1"], Feature("leaking", formula, "a test")))
+    [leak] = leaks(chosen, bars, range(30), references={"REF": other})
+    assert (leak.feature, leak.moved) == ("leaking", 30)
+    assert "later bars" in leak.depends_on
+
+
+def test_missing_bars_of_a_reference_are_no_leak(walk: Callable[..., BarArrays]) -> None:
+    bars, other = (walk(900, seed, interval_ms=HOUR) for seed in (0, 8))
+    there = np.random.default_rng(1).random(900) > 0.05
+    columns = {name: column[there] for name, column in other.fields().items()}
+    gaps = BarArrays(other.open_time[there], interval_ms=HOUR, **columns)
+    chosen = feature_set("mine", "z_return_1", "momentum@REF", "volume_ma_ratio_less@REF")
+    assert leaks(chosen, bars, range(300), references={"REF": gaps}) == []

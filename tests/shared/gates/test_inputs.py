@@ -82,14 +82,17 @@ def test_a_restart_changes_no_verdict(cut: int) -> None:
 
 @pytest.mark.parametrize("feature_set", FEATURE_SETS.values(), ids=lambda each: each.name)
 def test_inputs_of_the_calendar_are_those_that_no_price_changes(feature_set: FeatureSet) -> None:
-    def vectors(seed: int) -> Any:
+    def bars(symbol: str, seed: int) -> Bars:
         first, last, up, down, volume = np.random.default_rng(seed).uniform(1, 2, (5, 2_000))
         high, low = np.maximum(first, last) + up, np.minimum(first, last) / (1 + down)
         times, trades = np.arange(2_000) * 900_000, np.floor(1_000 * volume)
-        bars = Bars("S", 900_000, times, first, high, low, last, volume, trades, volume * last, volume * up / 2)
-        return computed({"S": bars}, feature_set, 3)["S"].vectors[-200:]
+        return Bars(symbol, 900_000, times, first, high, low, last, volume, trades, volume * last, volume * up / 2)
 
-    one, other = vectors(1), vectors(2)
+    def vectors(seed: int) -> Any:
+        of = {symbol: bars(symbol, seed + number) for number, symbol in enumerate(("S", "BTCUSDT"))}
+        return computed(of, feature_set, 3)["S"].vectors[-200:]
+
+    one, other = vectors(1), vectors(3)
     same = {name for number, name in enumerate(feature_set.names) if (one[:, number] == other[:, number]).all()}
     assert same == {feature.name for feature in feature_set.features if feature.calendar}
 

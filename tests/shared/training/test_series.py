@@ -11,11 +11,12 @@ from schemas.market import BarClosed
 from schemas.training import Ends, Recipe, TrainingRequested, TrainingStarted
 from schemas.venue import BarRevised, BarValues
 from shared.archive.history import Reach
-from shared.features import SETS
+from shared.features import SETS, feature_set
 from shared.log import START, Entry, StreamKey
 from shared.log.leases import id_order
 from shared.training.recorded import UnfitError, read
 from shared.training.series import (
+    ReferenceMissingError,
     SymbolSeries,
     TrainingSpan,
     assemble,
@@ -233,3 +234,13 @@ def test_no_window_and_no_label_crosses_a_symbol() -> None:
         rows = table.symbol == number
         assert (table.windows[rows] == own.windows).all()
         assert (table.z[rows] == own.z).all()
+
+
+def test_a_set_with_context_needs_the_bars_of_its_references_and_reads_them_for_every_symbol() -> None:
+    chosen = feature_set("context", "price_change", "price_change_less@BBB")
+    series = computed(BARS, chosen, 3)
+    a, b = BARS["AAA"].close[1:] / BARS["AAA"].close[:-1], BARS["BBB"].close[1:] / BARS["BBB"].close[:-1]
+    assert series["AAA"].vectors[:, 1].tolist() == pytest.approx(a - b, abs=1e-6)
+    assert not series["BBB"].vectors[:, 1].any()
+    with pytest.raises(ReferenceMissingError, match="context reads bars of BBB for all symbols, and there are none of"):
+        computed({"AAA": BARS["AAA"]}, chosen, 3)

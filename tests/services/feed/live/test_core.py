@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.market import BarClosed
+from schemas.catalogue import partition_of
+from schemas.market import BarClosed, ReferenceCopied
 from schemas.venue import BarRevised, BarsAbsent, FeedInterrupted, SymbolStopped
 from services.feed.live import core
 from services.feed.live.state import Candle, Clock, Effects, Live, LiveSeries, Page, Read, Rules
@@ -283,3 +284,51 @@ def test_whatever_pages_show_every_bar_comes_once_in_order_or_is_in_a_named_hole
     assert {bar.open_time // MINUTE: bar.close for bar in feed.bars} == {
         n: row.close for n, row in truth.items() if n in feed.opened
     }
+
+
+OTHER = LiveSeries("kraken", "ETH/USDT", "ETH/USDT", MINUTE)
+
+
+def test_a_page_waits_for_the_closes_of_references_and_not_longer_than_is_stated() -> None:
+    feed = Feed()
+    live, reference = feed.live, feed.state
+    live.references = frozenset({"BTC/USDT"})
+    other = core.begin(OTHER, feed.rules, (), 0, 10 * MINUTE)
+    live.series[OTHER] = other
+
+    def page(minutes: float, *numbers: int) -> Page:
+        rows = tuple(candle(n) for n in numbers)
+        return Page(Read(OTHER, other.next_open, 500), rows, int(minutes * MINUTE), int(minutes * MINUTE))
+
+    assert core.lagging(live, other, page(11.1, 10, 11))  # bar 11 is open
+    assert not core.lagging(live, other, page(11.1, 9))
+    assert not core.lagging(live, other, page(11.1))
+    assert not core.lagging(live, reference, page(11.1, 10))
+    feed.page(11.1, candle(9), candle(10))
+    assert reference.next_open == 11 * MINUTE
+    assert not core.lagging(live, other, page(11.1, 10, 11))
+    assert core.lagging(live, other, page(12.1, 10, 11))
+    reference.stopped = "not_trading"
+    assert not core.lagging(live, other, page(12.1, 10, 11))
+    assert core.wait_for_references(other, page(11.1, 10)) == core.REFERENCE_MS
+    assert core.wait_for_references(other, page(30.1, 10)) == core.REFERENCE_HISTORY_MS
+
+
+def test_pages_of_references_are_asked_for_first() -> None:
+    feed = Feed()
+    feed.live.references = frozenset({"ETH/USDT"})
+    feed.live.series[LiveSeries("binance", "ETH/USDT", "ETH/USDT", MINUTE)] = core.begin(
+        OTHER._replace(exchange="binance"), feed.rules, (), 0, 10 * MINUTE
+    )
+    assert [read.series.symbol for read in feed.due(20)] == ["ETH/USDT", "BTC/USDT"]
+
+
+def test_bars_of_references_are_copied_into_other_partitions_before_their_own() -> None:
+    feed = Feed()
+    effects = feed.page(12.1, candle(10), candle(11))
+    parts = core.encoded(effects, 3, references={"BTC/USDT"})
+    own = partition_of("BTC/USDT", 3)
+    assert list(parts)[-1] == own
+    kinds = {partition: [type(one.envelope.event) for one in parts[partition]] for partition in parts}
+    assert kinds == {partition: [BarClosed if partition == own else ReferenceCopied] * 2 for partition in range(3)}
+    assert len(core.encoded(effects, 1, references={"BTC/USDT"})[0]) == len(core.encoded(effects, 3)[own]) == 2
