@@ -14,8 +14,8 @@ from bench.harness import Figure
 from bench.installation import Installation, all_decisions, running
 from bench.latency import bars_by_time
 from schemas.codec import decode
-from services.console.demo.view import resident_mb
 from shared.log import START, Commit, Log, StreamKey
+from shared.processes import resident_mb
 from shared.runtime.process import owner
 
 SYMBOLS = 10

@@ -15,7 +15,8 @@ Life = Annotated[str, Meta(min_length=8, max_length=32)]
 class ArtifactReady(Struct, frozen=True, tag="artifact.ready"):
     """``owner`` has loaded an artifact, verified every byte, and warmed it up by comparing its predictions with the
     golden ones. This took ``took_ms``, ended at ``at``, and is announced under ``control_version``. It is valid for
-    this ``life`` of the worker, until an ``ArtifactFailed`` or ``ArtifactFreed``."""
+    this ``life`` of the worker, until an ``ArtifactFailed`` or ``ArtifactFreed``. ``memory_mb``: the resident memory of
+    the process then, with all that it has loaded."""
 
     model: Name
     artifact: DigestHex
@@ -24,6 +25,7 @@ class ArtifactReady(Struct, frozen=True, tag="artifact.ready"):
     control_version: Annotated[int, Meta(ge=0)]
     took_ms: Milliseconds
     at: Milliseconds
+    memory_mb: Annotated[float, Meta(ge=0)] | None = None
 
 
 class ArtifactFailed(Struct, frozen=True, tag="artifact.failed"):

@@ -1,5 +1,6 @@
 """Load artifacts for the core, one at a time and in a thread, so that predictions go on meanwhile."""
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from services.model_worker.inference import Predictor
 from services.model_worker.members import Fault, Loaded
 from shared.artifacts.artifact import Pause
 from shared.control.stream import now_ms
+from shared.processes import resident_mb
 
 Outcome = Loaded | Fault
 
@@ -97,4 +99,5 @@ class ThreadLoader:
             predictor = self._read(artifact, pause)
         except Exception as error:
             return Fault(f"{type(error).__name__}: {error}", now_ms())
-        return Loaded(predictor, now_ms(), round(1000 * (time.monotonic() - began)))
+        took_ms = round(1000 * (time.monotonic() - began))
+        return Loaded(predictor, now_ms(), took_ms, round(resident_mb(os.getpid()), 1) or None)

@@ -28,11 +28,13 @@ LOADING: Final = "still being loaded; it answers once it is verified and warm"
 
 
 class Loaded(NamedTuple):
-    """An artifact in memory. ``at``: when it was verified and warm (ms since 1970); ``took_ms``: how long that took."""
+    """An artifact in memory. ``at``: when it was verified and warm (ms since 1970); ``took_ms``: how long that took;
+    ``memory_mb``: the resident memory of the process then, if it is known."""
 
     predictor: Predictor
     at: int
     took_ms: int
+    memory_mb: float | None = None
 
 
 class Fault(NamedTuple):
@@ -212,7 +214,9 @@ def _announcement(active: ActiveArtifacts, worker: Worker, artifact: str, outcom
     fault = _fault(active.control.artifacts[artifact], outcome)
     process = _process(active, worker)
     if isinstance(outcome, Loaded) and not fault:
-        ready = ArtifactReady(artifact=artifact, **process, took_ms=outcome.took_ms, at=outcome.at)
+        ready = ArtifactReady(
+            artifact=artifact, **process, took_ms=outcome.took_ms, at=outcome.at, memory_mb=outcome.memory_mb
+        )
         return encode("readiness", ready)
     return encode("readiness", ArtifactFailed(artifact=artifact, **process, reason=fault[:2000], at=outcome.at))
 

@@ -83,6 +83,7 @@ class WorkerState(Struct):
     owner: str
     detail: str = ""
     took_ms: int = 0
+    memory_mb: float | None = None
 
 
 class ExchangeState(Struct):
@@ -150,7 +151,8 @@ def note_verdict(verdicts: dict[str, RecordedVerdict], verdict: RecordedVerdict)
 
 def note_worker(workers: dict[str, WorkerState], partition: int, event: ReadinessEvent) -> None:
     """Keep the last report about an artifact."""
-    state, detail, took_ms = _report_of(event)
+    state, detail = _report_of(event)
+    ready = event if isinstance(event, ArtifactReady) else None
     report = WorkerState(
         model=event.model,
         artifact=event.artifact,
@@ -158,19 +160,20 @@ def note_worker(workers: dict[str, WorkerState], partition: int, event: Readines
         state=state,
         owner=event.owner,
         detail=detail,
-        took_ms=took_ms,
+        took_ms=ready.took_ms if ready is not None else 0,
+        memory_mb=ready.memory_mb if ready is not None else None,
     )
     put_newest(workers, f"{event.artifact} {partition}", report, VERDICTS)
 
 
-def _report_of(event: ReadinessEvent) -> tuple[str, str, int]:
+def _report_of(event: ReadinessEvent) -> tuple[str, str]:
     match event:
         case ArtifactReady():
-            return "ready", "", event.took_ms
+            return "ready", ""
         case ArtifactFailed():
-            return "failed", event.reason, 0
+            return "failed", event.reason
         case ArtifactFreed():
-            return "freed", "", 0
+            return "freed", ""
 
 
 def note_exchange(exchanges: dict[str, ExchangeState], event: VenueEvent) -> None:

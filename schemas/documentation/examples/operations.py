@@ -28,7 +28,7 @@ from schemas.readiness import ArtifactFailed, ArtifactFreed, ArtifactReady
 def operations() -> Iterator[Encoded]:
     """Yield reports of workers, a dead letter, and alarms."""
     worker: dict[str, Any] = {"owner": "model-worker.xgboost (pid 11 on a)", "life": "6f1d09b2", "control_version": 7}
-    yield encode("readiness", ArtifactReady("xgboost", ARTIFACT.hex(), **worker, took_ms=180, at=OPEN))
+    yield encode("readiness", ArtifactReady("xgboost", ARTIFACT.hex(), **worker, took_ms=180, at=OPEN, memory_mb=212.5))
     reason = "artifact 40414243 in state/artifacts: model.ubj: missing"
     yield encode("readiness", ArtifactFailed("xgboost", CHALLENGER.hex(), **worker, reason=reason, at=OPEN))
     yield encode("readiness", ArtifactFreed("xgboost", ARTIFACT.hex(), **worker))

@@ -18,6 +18,7 @@ from services.console.run.decisions import decision_line
 from services.console.run.processes import Supervisor
 from shared.log import START, Log, StreamKey
 from shared.log.events import events_of, reported_elsewhere
+from shared.processes import resident_mb
 
 SHOWN: Final = 8
 FOLLOWED: Final = ("market", "decisions", "intents", "orders", "trades", "dead")
@@ -142,13 +143,3 @@ def _one_line(decision: DecisionMade) -> Text:
     line = decision_line(decision)
     line.overflow, line.no_wrap = "ellipsis", True
     return line
-
-
-def resident_mb(pid: int) -> float:
-    """Return the resident memory of a process on this machine (MB); 0 if the system does not report it."""
-    try:
-        with open(f"/proc/{pid}/status", encoding="ascii") as status:
-            line = next(line for line in status if line.startswith("VmRSS:"))
-    except (OSError, StopIteration):
-        return 0.0
-    return int(line.split()[1]) / 1024

@@ -264,5 +264,6 @@ def _readiness(digest: str, workers: Iterable[WorkerState]) -> Iterator[tuple[st
     for worker in workers:
         if worker.artifact == digest:
             took = f"{worker.took_ms} ms" if worker.took_ms < 1000 else f"{worker.took_ms / 1000:.1f} s"
-            ready = f" in {took}" if worker.state == "ready" else ""
+            memory = f", {worker.memory_mb:,.0f} MB" if worker.memory_mb is not None else ""
+            ready = f" in {took}{memory}" if worker.state == "ready" else ""
             yield str(worker.partition), f"{worker.state}{ready}{f': {worker.detail}' if worker.detail else ''}"

@@ -48,6 +48,8 @@ def test_a_request_returns_before_anything_is_read_to_its_end(disk: Disk) -> Non
     disk.open["a"].set()
     found = settled(loader, "a")
     assert isinstance(found, Loaded)
+    assert found.memory_mb is not None
+    assert 10.0 < found.memory_mb < 100_000.0
     assert (str(found.predictor), disk.reads) == ("artifact a", ["a"])
     assert loader.outcome("a") is found
 

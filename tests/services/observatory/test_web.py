@@ -172,6 +172,12 @@ class Changed:
         return [each._replace(data=self._data) if each.id == self._entry else each for each in entries]
 
 
+async def test_an_artifact_shows_how_long_it_loaded_and_the_memory_of_its_process(served: Served) -> None:
+    shown = await api(served, "models")
+    for artifact in (each for model in shown["models"] for each in model["artifacts"]):
+        assert re.fullmatch(r"ready in [\d.]+ m?s, [\d,]+ MB", artifact["readiness"]["0"])
+
+
 async def test_any_two_versions_are_compared_and_a_time_finds_its_version(served: Served) -> None:
     page = (await answer(served, "/history?version=3&against=5")).text
     assert "between version 3 and 5" in page
