@@ -17,7 +17,7 @@ import msgspec
 
 from schemas.codec import UNDECODABLE, encode
 from schemas.control import Command, Halt, Refuse, Resume
-from schemas.operations import PhoneSilent
+from schemas.operations import PhoneAnswers, PhoneSilent
 from services.observatory.projection import Projection
 from services.observatory.screens.now import Around
 from services.phone import core
@@ -149,7 +149,12 @@ class Bot:
         event = self.silence.due(now, self._clock.now_ms())
         if event is None:
             return
-        _log.log(logging.ERROR if isinstance(event, PhoneSilent) else logging.WARNING, "%s", event)
+        match event:
+            case PhoneSilent():
+                seconds = (event.at - event.began) // 1000
+                _log.error("no answer of the chat for %d s, so no one can halt by phone: %s", seconds, event.detail)
+            case PhoneAnswers():
+                _log.warning("the chat answers, so that a halt by phone works again")
         try:
             if await append_next(self._projection.log, ALARMS, encode("alarms", event).data, event.at):
                 self.silence.wrote(event)
