@@ -108,7 +108,7 @@ class Computations:
         self._asked = anyio.Event()
         self._process: Process | None = None
         self._closed = False
-        self._folder: Path | None = None
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     @property
     def running(self) -> Computation | None:
@@ -124,7 +124,7 @@ class Computations:
         kept = self._kept.get(name)
         if kept is None or not isinstance(kept.result, PackWritten) or self._folder is None:
             return None
-        return self._folder / f"{name}.{suffix}"
+        return Path(self._folder.name, f"{name}.{suffix}")
 
     def start(self, asked: Question, *, again: bool = False) -> Computation:
         """Start to compute what is asked, or return what runs or is done of the same question. ``again``: compute again
@@ -165,19 +165,21 @@ class Computations:
 
     async def serve(self) -> None:
         """Compute what is asked, one after another, until ``close``."""
-        with tempfile.TemporaryDirectory(prefix="conclave-observatory-") as folder:
-            self._folder = Path(folder)
+        try:
             while not self._closed:
                 await self._asked.wait()
                 self._asked = anyio.Event()
                 running = self.running
                 if running is not None:
-                    await self._run(running, folder)
+                    await self._run(running)
+        finally:
+            if self._folder is not None:
+                self._folder.cleanup()
 
-    async def _run(self, running: Computation, folder: str) -> None:
+    async def _run(self, running: Computation) -> None:
         request = ComputeRequest(
             settings=self._settings,
-            work=_work(running.asked, folder),
+            work=self._work(running.asked),
             now=self._projection.now,
             parent=os.getpid(),
             archive=self._archive,
@@ -197,6 +199,17 @@ class Computations:
             self._end(running, "failed", str(error))
         finally:
             self._process = None
+
+    def _work(self, asked: Question) -> WhatifWork | ProofWork | MoneyWork:
+        match asked:
+            case Asked(changes=changes, since=since, until=until):
+                return WhatifWork(changes, since, until)
+            case AskedPack(version=version):
+                if self._folder is None:
+                    self._folder = tempfile.TemporaryDirectory(prefix="conclave-observatory-")
+                return ProofWork(version, self._folder.name)
+            case AskedMoney():
+                return MoneyWork()
 
     async def _follow(self, running: Computation, lines: BufferedByteReceiveStream) -> None:
         shown_at = 0.0
@@ -242,16 +255,6 @@ def _words(asked: Question) -> str:
             return "a proof pack is made"
         case AskedMoney():
             return "the money is counted"
-
-
-def _work(asked: Question, folder: str) -> WhatifWork | ProofWork | MoneyWork:
-    match asked:
-        case Asked(changes=changes, since=since, until=until):
-            return WhatifWork(changes, since, until)
-        case AskedPack(version=version):
-            return ProofWork(version, folder)
-        case AskedMoney():
-            return MoneyWork()
 
 
 def asked_of(
