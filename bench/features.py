@@ -18,11 +18,11 @@ import numpy as np
 from bench.harness import Figure, medians
 from schemas.market import BarClosed
 from shared.features import DEFAULT, SETS, BarArrays, compute, history
-from shared.features.engine import Engine
+from shared.features.streaming import Streaming
 
 PEER_SET = "user-23"
 LATER = {
-    **dict.fromkeys(("season-1h-36", "season-15m-30", "frames-43", "flow-38"), DEFAULT),
+    **dict.fromkeys(("season-1h-36", "season-15m-30", "frames-43", "flow-38", "context-38"), DEFAULT),
     **dict.fromkeys(("window-flow-10", "window-1h-10"), "window-7"),
 }
 """The sets whose cost for a feature is compared, each with the set that it extends: a part of the cost of a bar does
@@ -117,9 +117,9 @@ def _new_bar(walk: BarArrays, symbols: int, pause: float = 0.0) -> float:
 def _new_bars(walk: BarArrays, symbols: int, sets: Sequence[str], pause: float = 0.0) -> dict[str, float]:
     """Return the same for each set by its name. Engines take turns at each bar, since the machine is not equally fast
     all the time."""
-    engines = {name: Engine([SETS[name]]) for name in sets}
+    engines = {name: Streaming([SETS[name]]) for name in sets}
     warm = max(SETS[name].lookback for name in sets)
-    names = [f"S{number}" for number in range(symbols)]
+    names = ["BTCUSDT", *(f"S{number}" for number in range(1, symbols))]  # sets with context read its bars
     taken: dict[str, list[float]] = {name: [] for name in sets}
     for number in range(warm + ROUNDS):
         fields: dict[str, Any] = {field: float(array[number]) for field, array in walk.fields().items()}

@@ -44,15 +44,15 @@ def _found(market: SyntheticMarket, family: str) -> dict[str, Figure]:
     """Return what a family gains with the old and with the new set, and its share of what there is."""
     figures: dict[str, Figure] = {}
     for age, name in (("old", OLD[family]), ("new", NEW[family])):
-        prepared = prepare(_series(market, name), SETS[name], _recipe(family, name))
-        gained, best = _scores(prepared, family), _best(prepared, market)
-        direction = _direction(gained)
-        words = f"{name}, {gained.rows:,} rows, direction {_words(direction)} mnat; the exact posterior has"
-        words += f" {best.skill.value:+.1f}, of it direction {_direction(best).value:+.1f}"
+        prepared = prepare(_series(market, name), SETS[name], recipe_of(family, name))
+        gained, best = family_scores(prepared), best_scores(prepared, market)
+        direction = direction_of(gained)
+        words = f"{name}, {gained.rows:,} rows, direction {interval_words(direction)} mnat; the exact posterior has"
+        words += f" {best.skill.value:+.1f}, of it direction {direction_of(best).value:+.1f}"
         begins = f"{market.scenario} {family} {age}"
-        figures[f"{begins}, skill"] = Figure(gained.skill.value, "mnat", "", f"{_words(gained.skill)}; {words}")
+        figures[f"{begins}, skill"] = Figure(gained.skill.value, "mnat", "", f"{interval_words(gained.skill)}; {words}")
         if market.signal.row:
-            share = direction.value / _direction(best).value
+            share = direction.value / direction_of(best).value
             figures[f"{begins}, share"] = Figure(share, "of the direction", ">= 0.9" if age == "new" else "", words)
         else:
             figures[f"{begins}, direction"] = Figure(direction.low, "mnat", "<= 0", "the lower end; " + words)
@@ -63,28 +63,31 @@ def _series(market: SyntheticMarket, name: str) -> dict[str, SymbolSeries]:
     return computed({symbol: bars for (symbol, _), bars in market.load().items()}, SETS[name], 3)
 
 
-def _recipe(family: str, name: str) -> Recipe:
+def recipe_of(family: str, name: str) -> Recipe:
+    """Return the recipe of a family on a set, with the parameters of ``PARAMS``."""
     return Recipe(family, name, complete(family_named(family), PARAMS[family]), HORIZON, HOLD, 1)
 
 
-def _scores(prepared: Prepared, family: str) -> Scores:
-    """Return the scores of a fit of the family on the test part."""
+def family_scores(prepared: Prepared) -> Scores:
+    """Return the scores of a fit on the test part."""
     test = prepared.parts.test
     answers = uncalibrated(prepared, fit(prepared), test)
     return score(answers, prepared.y[test], prepared.table.time[test], prepared.prior, horizon=HORIZON)
 
 
-def _best(prepared: Prepared, market: SyntheticMarket) -> Scores:
+def best_scores(prepared: Prepared, market: SyntheticMarket) -> Scores:
     """Return the scores of the exact posterior on the same rows."""
     test = prepared.parts.test
     chances = exact(prepared, market)
     return score(chances, prepared.y[test], prepared.table.time[test], prepared.prior, horizon=HORIZON)
 
 
-def _direction(scores: Scores) -> Interval:
+def direction_of(scores: Scores) -> Interval:
+    """Return the part of the skill that is direction."""
     assert isinstance(scores.direction, Interval)
     return scores.direction
 
 
-def _words(one: Interval) -> str:
+def interval_words(one: Interval) -> str:
+    """Return an interval as text."""
     return f"{one.value:+.1f} [{one.low:+.1f}, {one.high:+.1f}]"

@@ -106,10 +106,13 @@ class ReferenceBars:
         self._span = KEPT + lookback
         self._bridge = bridge
         self._series: dict[Key, dict[int, _Kept]] = {}
+        self._asked: dict[tuple[tuple[str, ...], int, bool, int], tuple[str, ...]] = {}
+        """The answers of ``lacking`` since a bar was added: the same for all symbols of one close."""
         self._newest: dict[Key, tuple[int, int]] = {}
 
     def add(self, key: Key, bar: BarClosed | ReferenceCopied, index: int) -> None:
         """Keep a bar of a reference. One that is not later than its newest changes nothing."""
+        self._asked.clear()
         slot = bar.open_time // bar.interval_ms
         series = self._series.setdefault(key, {})
         last = self._newest.get(key, (slot - 1, index))[0]
@@ -124,9 +127,14 @@ class ReferenceBars:
         series[slot] = _Kept(_floats(bar), index, real=True)
         self._newest[key] = (slot, index)
 
-    def lacking(self, key: Key, symbols: Iterable[str], slot: int) -> list[str]:
+    def lacking(self, symbols: tuple[str, ...], key: Key, slot: int) -> tuple[str, ...]:
         """Return which of these references have no bar in a slot of the series of ``key``, in order."""
-        return [symbol for symbol in symbols if not self._has((symbol, *key[1:]), slot)]
+        question = (symbols, key[1], key[2], slot)
+        answer = self._asked.get(question)
+        if answer is None:
+            answer = tuple([symbol for symbol in symbols if not self._has((symbol, *key[1:]), slot)])
+            self._asked[question] = answer
+        return answer
 
     def _has(self, key: Key, slot: int) -> bool:
         kept = self._series.get(key, {}).get(slot)
@@ -149,6 +157,7 @@ class ReferenceBars:
 
     def drop_old(self) -> None:
         """Drop what no later vector may read."""
+        self._asked.clear()
         for key, (newest, _) in self._newest.items():
             series = self._series[key]
             for slot in list(_until(series, newest - self._span)):
@@ -159,6 +168,7 @@ class ReferenceBars:
         for key, (_, newest) in list(self._newest.items()):
             if index - newest > silence(key):
                 del self._newest[key], self._series[key]
+                self._asked.clear()
 
     def oldest(self) -> int | None:
         """Return the index of the oldest event of which something is kept; None without one."""

@@ -85,8 +85,9 @@ _CORE: Final = (
 _WINDOW: Final = ("z_return_1", "z_range", "log_natr_14", "log_sigma", "sigma_ratio_10", "minute_sin", "minute_cos")
 _RANGES: Final = ("log_gk_4", "log_gk_16", "log_gk_64", "log_gk_256", "log_rs_16")
 _BITCOIN: Final = (
-    *("z_return_1@BTCUSDT", "z_return_1_lag_1@BTCUSDT", "z_return_1_lag_2@BTCUSDT", "z_return_3@BTCUSDT"),
-    *("z_return_20@BTCUSDT", "z_return_5_less@BTCUSDT", "z_return_20_less@BTCUSDT", "log_sigma_less@BTCUSDT"),
+    *("z_return_1@BTCUSDT", "z_return_1_lag_1@BTCUSDT", "z_return_3@BTCUSDT", "z_return_5@BTCUSDT"),
+    *("z_return_10@BTCUSDT", "z_return_20@BTCUSDT", "z_return_60@BTCUSDT"),
+    *("z_return_5_less@BTCUSDT", "z_return_20_less@BTCUSDT", "log_sigma_less@BTCUSDT"),
 )
 _HOUR: Final = ("log_season_24", "log_season_168", "log_surprise_24")
 _QUARTER: Final = ("log_season_96", "log_surprise_96")
@@ -107,7 +108,7 @@ SETS: Final[dict[str, FeatureSet]] = {
         feature_set("flow-38", *_CORE, *(feature.name for feature in FLOW)),
         feature_set("window-flow-10", *_WINDOW, "taker_imbalance_1", "log_trades_4_64", "log_trade_size_4_64"),
         feature_set("window-1h-10", *_WINDOW, *_HOUR),
-        feature_set("context-36", *_CORE, *_BITCOIN),
+        feature_set("context-38", *_CORE, *_BITCOIN),
     )
 }
 """All feature sets by name. The first is the default; it has stationary features only. ``window-...`` are for models

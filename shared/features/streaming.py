@@ -10,7 +10,7 @@ bars of a reference are taken from the bars of its own symbol, or, in a partitio
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, cast
 
 from schemas.market import BarClosed, MarketEvent, ReferenceCopied
 from shared.features.bars import BRIDGE
@@ -19,7 +19,6 @@ from shared.features.engine import (
     SWEEP_EVERY,
     Accepted,
     AcceptedBars,
-    ComputedVector,
     Engine,
     Withheld,
     detail_of,
@@ -29,7 +28,6 @@ from shared.features.references import references_of
 from shared.features.refusal import RefusedBar
 from shared.features.sets import FeatureSet, feature_set
 
-Result: TypeAlias = ComputedVector | Withheld
 _ANY: Final = feature_set("any", "close")
 """A set whose window accepts bars where every installed set has context. It has no results."""
 
@@ -37,7 +35,7 @@ _ANY: Final = feature_set("any", "close")
 class _Lacking(NamedTuple):
     """An accepted bar whose references have no bar at its close."""
 
-    symbols: list[str]
+    symbols: tuple[str, ...]
 
 
 @dataclass(eq=False, slots=True)
@@ -53,14 +51,15 @@ class _Group:
     waiting: dict[Key, list[tuple[BarClosed, int]]] = field(default_factory=dict)
 
     def take(self, references: ReferenceBars, key: Key, bar: BarClosed, index: int) -> Accepted | _Lacking:
-        waiting = self.waiting.setdefault(key, [])
-        waiting.append((bar, index))
-        lacking = references.lacking(key, self.symbols, bar.open_time // bar.interval_ms)
+        lacking = references.lacking(self.symbols, key, bar.open_time // bar.interval_ms)
         if lacking:
+            waiting = self.waiting.setdefault(key, [])
+            waiting.append((bar, index))
             del waiting[: -self.lookback]  # older bars are in no later window
             return _Lacking(lacking)
-        del self.waiting[key]
-        accepted = [self.engine.add(*one) for one in waiting][-1]
+        for earlier in self.waiting.pop(key, ()):
+            self.engine.add(*earlier)
+        accepted = self.engine.add(bar, index)
         assert isinstance(accepted, Accepted), "it accepts what the first engine accepted"
         return accepted
 
@@ -94,6 +93,8 @@ class Streaming:
     def handle(self, events: Sequence[MarketEvent], first: int) -> list[AcceptedBars | RefusedBar | None]:
         """Append bars and return the result of each, None for a copy. ``first`` is the index of the first of these
         events in the stream; the indices of the others follow without a gap."""
+        if not self._groups and not any(isinstance(event, ReferenceCopied) for event in events):
+            return [*self._engine.handle(cast(Sequence[BarClosed], events), first)]
         added = [self._add(event, first + i) for i, event in enumerate(events)]
         self._close(want=True)
         return [self._outcome(one) if isinstance(one, _Bar) else one for one in added]
@@ -157,19 +158,18 @@ class Streaming:
         self._references.drop_old()
 
     def _outcome(self, bar: _Bar) -> AcceptedBars:
-        own = self._engine.outcome(bar.accepted)
-        if not self._groups:
-            return own
-        results: dict[int, Result] = dict(zip(self._own, own.results, strict=False))
+        results: list[Any] = [None] * len(self._sets)
+        if self._own:
+            for place, result in zip(self._own, self._engine.outcome(bar.accepted).results, strict=True):
+                results[place] = result
         for group, taken in zip(self._groups, bar.of_groups, strict=True):
             if isinstance(taken, Accepted):
-                results |= zip(group.places, group.engine.outcome(taken).results, strict=True)
+                for place, result in zip(group.places, group.engine.outcome(taken).results, strict=True):
+                    results[place] = result
             else:
-                results |= {
-                    place: _withheld(bar.accepted, chosen, taken.symbols)
-                    for place, chosen in zip(group.places, group.sets, strict=True)
-                }
-        return own._replace(results=tuple([results[place] for place in range(len(self._sets))]))
+                for place, chosen in zip(group.places, group.sets, strict=True):
+                    results[place] = _withheld(bar.accepted, chosen, taken.symbols)
+        return AcceptedBars(bar.accepted.missing, bar.accepted.bridged, tuple(results))
 
 
 def _withheld(bar: Accepted, chosen: FeatureSet, lacking: Sequence[str]) -> Withheld:

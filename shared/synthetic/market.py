@@ -27,12 +27,19 @@ SCENARIOS: Final = {
     "sequence": Signal(sequence=0.25),
     "flow": Signal(row=0.15),
     "flow-null": Signal(),
+    "lead": Signal(row=0.15),
+    "lead-null": Signal(),
 }
-"""The planted signals by name: none, a weak and a strong one in past returns, one in the order flow, none beside
-an order flow. All scenarios have the three states of volatility."""
+"""The planted signals by name: none, a weak and a strong one in past returns, one in the order flow, none with an order
+flow, one in the returns of another symbol, none with that symbol. All scenarios have the three states of volatility."""
 WITH_FLOW: Final = ("flow", "flow-null")
 """The scenarios whose bars have trades, quote volume and taker volume. Takers bought a share 0.5 + ``u`` / 10 of the
 volume, at least 0 and at most 1. So it shows ``u``, which predicts returns in ``flow`` and nothing in ``flow-null``."""
+
+LED: Final = ("lead", "lead-null")
+"""The scenarios in which ``u`` of all symbols is driven by the returns of ``LEADER``, which depend on nothing. So these
+show ``u``, which predicts the returns of the others in ``lead`` and nothing in ``lead-null``."""
+LEADER: Final = "SYN1"
 
 BLOCK: Final = 512
 """Bars generated at once. Another value would give another market, since a block draws its random numbers together."""
@@ -200,6 +207,9 @@ class SyntheticMarket:
     def _hidden(self, symbols: list[str]) -> Iterator[_Hidden]:
         common = _generator(self.seed, self.scenario, "*")
         draws = [_generator(self.seed, self.scenario, symbol) for symbol in symbols]
+        leader = _generator(self.seed, self.scenario, LEADER)
+        led = self.scenario in LED
+        strength = np.array([0.0 if led and symbol == LEADER else self.signal.row for symbol in symbols])
         coefficient = coefficients(self.signal)
         returns = np.zeros((LAGS, len(symbols)))
         row = np.zeros(len(symbols))
@@ -208,15 +218,19 @@ class SyntheticMarket:
         for number in range(-1, 1 << 62):
             shared = common.standard_normal(BLOCK) * math.sqrt(CORRELATION)
             shocks, fresh, volumes, bridges, volatility = [], [], [], [], []
+            leading = _leading(leader) if led else None
             for rank, draw in enumerate(draws):
-                shocks.append(shared + draw.standard_normal(BLOCK) * math.sqrt(1 - CORRELATION))
-                fresh.append(draw.standard_normal(BLOCK))
+                own = draw.standard_normal(BLOCK)
+                alone = led and symbols[rank] == LEADER
+                shocks.append(own if alone else shared + own * math.sqrt(1 - CORRELATION))
+                drawn = draw.standard_normal(BLOCK)
+                fresh.append(drawn if leading is None else leading)
                 volumes.append(draw.standard_normal(BLOCK))
                 bridges.append(draw.standard_normal((BLOCK, STEPS)))
                 path, states[rank] = _states(states[rank], draw.random(BLOCK).tolist())
                 volatility.append(path)
             u = _persistent(row, np.stack(fresh, axis=1))
-            pushed = np.stack(shocks, axis=1) + self.signal.row * np.vstack([row, u[:-1]])
+            pushed = np.stack(shocks, axis=1) + strength * np.vstack([row, u[:-1]])
             z = _autoregressed(coefficient, returns, pushed)
             returns, row = z[-LAGS:], u[-1]
             if number < 0:
@@ -227,6 +241,14 @@ class SyntheticMarket:
             sigma = np.stack(volatility, axis=1) * season[:, None]
             volume = np.round(100 * sigma / STATES[1][0] * np.exp(0.5 * np.stack(volumes, axis=1)), 5)
             yield _Hidden(z, sigma, u, volume, np.stack(bridges, axis=1))
+
+
+def _leading(draw: np.random.Generator) -> Array:
+    """Return the returns of ``LEADER`` over a block, [BLOCK], from a generator like its own: draw as for any symbol."""
+    returns = draw.standard_normal(BLOCK)
+    draw.standard_normal((2 + STEPS) * BLOCK)
+    draw.random(BLOCK)
+    return returns
 
 
 def _flow(hidden: _Hidden, first: Array, last: Array) -> list[Array]:

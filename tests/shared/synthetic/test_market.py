@@ -1,5 +1,6 @@
 """The synthetic market is a source like any other: valid bars, one order, the same from any row on."""
 
+import math
 from itertools import islice
 
 import numpy as np
@@ -11,8 +12,9 @@ from schemas.codec import encode
 from schemas.market import BarClosed
 from shared.bars import BarSource, Good, SourceError, gather, misplaced
 from shared.bars.formats import FURTHER
-from shared.synthetic import SCENARIOS, START_MS, SYMBOLS, SyntheticMarket
+from shared.synthetic import LEADER, SCENARIOS, START_MS, SYMBOLS, SyntheticMarket
 from shared.synthetic.market import BLOCK, STATES
+from shared.synthetic.theory import PERSISTENCE
 
 MARKET = SyntheticMarket(seed=3, bars=BLOCK + 40)
 ROWS = list(MARKET.rows())
@@ -71,7 +73,7 @@ def test_seed_scenario_and_symbol_each_make_another_market() -> None:
         return tuple(row.bar.close for row in market.rows() if isinstance(row, Good))
 
     markets = [closes(scenario, seed, symbol) for scenario in SCENARIOS for seed in (1, 2) for symbol in ("A", "B")]
-    assert len(set(markets)) == len(markets) == 20
+    assert len(set(markets)) == len(markets) == 4 * len(SCENARIOS)
 
 
 def test_identity_is_of_the_law_not_of_the_length() -> None:
@@ -120,6 +122,23 @@ def test_order_flow_predicts_returns_only_where_it_is_planted() -> None:
         assert abs(slope - beta) < 4 / np.sqrt(40_000)
 
 
+def test_the_leader_predicts_returns_of_the_others_only_where_that_is_planted_and_shows_the_hidden_signal() -> None:
+    for scenario, beta in (("lead", 0.15), ("lead-null", 0.0)):
+        market = SyntheticMarket(scenario=scenario)
+        leader, other = market.truth(LEADER, 40_000), market.truth("SYN3", 40_000)
+        shown = other.u[1:] - PERSISTENCE * other.u[:-1]
+        np.testing.assert_allclose(shown, math.sqrt(1 - PERSISTENCE**2) * leader.z[1:], atol=1e-9)
+        for truth, expected in ((other, beta), (leader, 0.0)):
+            slope = float(other.u[:-1] @ truth.z[1:] / (other.u[:-1] @ other.u[:-1]))
+            assert abs(slope - expected) < 4 / np.sqrt(40_000)
+        assert abs(np.corrcoef(leader.z, other.z)[0, 1]) < 4 / np.sqrt(40_000)
+
+
+def test_the_leader_need_not_be_among_the_symbols() -> None:
+    both, alone = (SyntheticMarket(symbols, "lead", bars=BLOCK + 40) for symbols in ((LEADER, "SYN3"), ("SYN3",)))
+    np.testing.assert_array_equal(both.load()["SYN3", 300_000].close, alone.load()["SYN3", 300_000].close)
+
+
 def test_innovations_correlate_across_symbols() -> None:
     market = SyntheticMarket(scenario="null")
     first, second = (market.truth(symbol, 40_000).z for symbol in ("SYN1", "SYN2"))
@@ -145,7 +164,10 @@ def test_rows_hold_their_place() -> None:
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"scenario": "bull"}, "no synthetic scenario 'bull'; expected one of null, medium, sequence, flow, flow-null"),
+        (
+            {"scenario": "bull"},
+            "no synthetic scenario 'bull'; expected one of null, medium, sequence, flow, flow-null, lead",
+        ),
         ({"symbols": ()}, "one or more different symbols"),
         ({"symbols": ("A", "A")}, "one or more different symbols"),
         ({"symbols": ("A B",)}, "one or more different symbols"),
