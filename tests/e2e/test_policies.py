@@ -15,7 +15,7 @@ from shared.control import State
 from shared.control.issuing import current
 from shared.log import StreamKey
 
-BARS = ("--synthetic", "sequence", "--symbols", "2", "--count", "24000")
+BARS = ("--synthetic", "sequence", "--symbols", "2", "--count", "18000")
 WHY = ("--reason", "a test")
 
 pytestmark = pytest.mark.long
@@ -76,23 +76,23 @@ def test_a_proposed_policy_is_judged_promoted_and_rolled_back(tmp_path: Path) ->
         assert "best on the" in shown
         [digest] = state_of(installation).policy_shadows
         assert state_of(installation).policies[digest].policy.temperature < 4
-        feed(installation, 10_000, 12_000)
+        feed(installation, 10_000, 6_000)
         wait_until(lambda: bool(verdicts(installation)))
         wait_until(lambda: verdicts(installation)[-1].overall == "passed", every_s=2.0)
         assert digest[:12] in installation.conclave("gates")
 
         installation.conclave("vote", "promote", digest[:8], *WHY)
-        feed(installation, 22_000, 600)
+        feed(installation, 16_000, 600)
         made = installation.decisions()[-1]
         assert made.candidates is not UNSET
         assert [each.policy for each in made.candidates] == list(state_of(installation).policy_shadows) != [digest]
 
         installation.conclave("rollback", *WHY)
         assert state_of(installation).policy.temperature == 4
-        feed(installation, 22_600, 600)
+        feed(installation, 16_600, 600)
         made = installation.decisions()[-1]
         assert made.candidates is not UNSET
         assert [each.policy for each in made.candidates] == [digest]
         history = installation.conclave("history")
         assert re.search(r"promote_policy", history)
-    installation.conclave("verify")
+        installation.conclave("verify")

@@ -53,10 +53,11 @@ class Invariants:
         self.newest: dict[str, int] = {}
         self.vectors: dict[Bar, int] = {}
         self.predicted: dict[tuple[Bar, bytes], bytes] = {}
+        self.decided_by_policies: dict[tuple[Bar, bytes], bytes] = {}
         self.decided: dict[Bar, DecisionMade] = {}
         self.issued: dict[str, bool] = {}
         self.traded: dict[str, bool] = {}
-        self.scored = Counter[bytes]()
+        self.scored = Counter[tuple[bytes, bytes]]()
         self.unscored: list[PredictionUnscored] = []
         self.stamps: dict[str, int] = {}
         self.events = Counter[str]()
@@ -143,6 +144,11 @@ class Invariants:
             require(
                 (ballot.model, ballot.artifact) in champions, f"{where}: a ballot of {ballot.model} is no champion's"
             )
+        shadows = tuple(each.policy for each in event.candidates or ())
+        require(shadows == known.policy_shadows, f"{where}: not every voting policy in shadow has decided")
+        for each in event.candidates or ():
+            if event.status == each.status == "decided":
+                self.decided_by_policies[key_of(event), bytes.fromhex(each.policy)] = envelope.id
         if event.intent == "issued":
             require(event.control_version not in self.halted_versions, f"{where}: an intent in a halted period")
             require(self.open, f"{where}: an intent while the fence is closed")
@@ -171,10 +177,12 @@ class Invariants:
                 pass
 
     def scores(self, event: Any, _: Any, __: bool) -> None:
-        """A prediction has one score, or one reason why there is none; no shadow changed a vote."""
+        """A prediction, and a decision for each voting policy in shadow, has one score, or one reason for none; no
+        shadow changed a vote."""
         if isinstance(event, PredictionScored | PredictionUnscored):
-            self.scored[event.prediction] += 1
-            require(self.scored[event.prediction] == 1, f"scores: a prediction at {bar_of(event)} is scored twice")
+            about = event.prediction, event.artifact
+            self.scored[about] += 1
+            require(self.scored[about] == 1, f"scores: a prediction at {bar_of(event)} is scored twice")
         if isinstance(event, PredictionUnscored):
             self.unscored.append(event)
         if isinstance(event, InterferenceChecked):
@@ -212,16 +220,16 @@ class Invariants:
         require(not champions or key in self.decided, f"decisions: lost {where}")
 
     def _scores_are_complete(self, expected: Sequence[BarClosed]) -> None:
-        """Each prediction whose outcome is known is scored."""
+        """Each prediction whose outcome is known is scored, and each decision for each voting policy in shadow."""
         rank: dict[str, list[int]] = {}
         for bar in expected:
             rank.setdefault(bar.symbol, []).append(bar.open_time)
-        for (key, artifact), prediction in self.predicted.items():
+        for (key, artifact), prediction in (*self.predicted.items(), *self.decided_by_policies.items()):
             times = rank[key[0]]
             outcome_known = times[-1] >= key[1] + HORIZON * HOUR
             if prediction and outcome_known:
                 where = f"that of {artifact.hex()[-2:]} at bar {bar_number(key[1])} of {key[0]}"
-                require(self.scored[prediction] == 1, f"scores: {where} is lost")
+                require(self.scored[prediction, artifact] == 1, f"scores: {where} is lost")
 
 
 def require(holds: bool, text: str) -> None:

@@ -11,7 +11,8 @@ from typing import Any, Final, NamedTuple
 from msgspec import Struct, field
 
 from schemas.codec import Envelope
-from schemas.control import CommandRecorded, Promote
+from schemas.common import ENSEMBLE
+from schemas.control import CommandRecorded, Promote, PromotePolicy
 from schemas.gates import EvidenceRestarted, Judgement
 from schemas.scores import PredictionScored
 from services.gate_evaluator.core import CandidateProgress, Evaluator, State
@@ -111,11 +112,19 @@ class Replaying:
     def _command(self, envelope: Envelope[CommandRecorded]) -> None:
         entry = envelope.event
         command = effect_of(entry.command)
-        if isinstance(command, Promote):
-            made = Promotion(entry.version, entry.at, command.model, command.artifact, command.forced, entry.actor)
-            candidate = self.found.candidates.get(f"{command.model} {command.artifact}")
-            self.found.judged.append(Judged(made, None if candidate is None else self._judge(candidate)))
+        match command:
+            case Promote(model=model, artifact=artifact):
+                self._promoted(entry, model, artifact, forced=command.forced)
+            case PromotePolicy(policy=digest):
+                self._promoted(entry, ENSEMBLE, digest, forced=command.forced)
+            case _:
+                pass
         self._evaluator.apply(self._state, Batch((envelope,), ()))
+
+    def _promoted(self, entry: CommandRecorded, model: str, artifact: str, *, forced: bool) -> None:
+        made = Promotion(entry.version, entry.at, model, artifact, forced, entry.actor)
+        candidate = self.found.candidates.get(f"{model} {artifact}")
+        self.found.judged.append(Judged(made, None if candidate is None else self._judge(candidate)))
 
     def _count(self, artifact: str) -> None:
         progress = self._state.progress(artifact)

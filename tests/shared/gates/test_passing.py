@@ -6,9 +6,10 @@ import pytest
 from msgspec import structs
 
 from bench.recorded import BEFORE, CANDIDATE, commands, record, scored, verdict
-from schemas.control import Found, Promote, SetVotingPolicy
+from schemas.control import Found, Promote, PromotePolicy, SetVotingPolicy, StartPolicyShadow
 from schemas.gates import EvidenceRestarted
 from shared.control import EMPTY, State, fold
+from shared.control.policies import policy_digest
 from shared.gates.passing import NoVerdict, passing_verdict, with_verdict
 from shared.gates.policies import digest_of
 from shared.log.memory import MemoryLog
@@ -82,6 +83,21 @@ async def test_a_verdict_of_ones_own_is_no_verdict() -> None:
 async def test_what_is_forced_and_what_is_no_promotion_needs_no_verdict() -> None:
     for command in (structs.replace(PROMOTE, forced=True), SetVotingPolicy()):
         assert await with_verdict(MemoryLog(), site(), command) == (command, ())
+
+
+async def test_a_voting_policy_is_promoted_by_its_verdict_against_the_policy_in_force() -> None:
+    policy, state = SetVotingPolicy(quorum_count=1, edge=0.2), site()
+    for envelope in commands(first=[*BEFORE, StartPolicyShadow(policy)])[len(BEFORE) :]:
+        state = fold(state, envelope.event)
+    about = {"model": "ensemble", "artifact": policy_digest(policy)}
+    command, log = PromotePolicy(policy_digest(policy)), MemoryLog()
+    await record(log, "gates", [passed(**about, champion="0d" * 32)])
+    _, said = await with_verdict(log, state, command)
+    assert "another voting policy than the one in force" in said[0]
+    [name] = await record(log, "gates", [passed(**about, champion=policy_digest(state.policy))])
+    assert await with_verdict(log, state, command) == (structs.replace(command, verdict=name), ())
+    forced = structs.replace(command, forced=True)
+    assert await with_verdict(log, state, forced) == (forced, ())
 
 
 async def test_every_partition_that_has_scores_must_have_passed_it() -> None:
