@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from schemas.control import SetVotingPolicy
 from shared.control.changes import policy_differences
 from shared.tuning.rounds import DecidedRound
-from shared.tuning.stacking import fitted_policy
+from shared.tuning.stacking import NoStackerError, fitted_policy
 from shared.voting.pool import edge_of, vote
 
 TEMPERATURES: Final = (0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0)
@@ -64,7 +64,8 @@ class TriedPolicy(Struct, frozen=True):
 
 class PolicyProposal(Struct, frozen=True):
     """All that was tried, and the best. ``best`` is None if none was better than the policy in force on the earlier
-    part. ``scale`` and ``money_scale``: for ``StartPolicyShadow``. ``cut``: the first bar of the later part (ms)."""
+    part. ``scale`` and ``money_scale``: for ``StartPolicyShadow``. ``cut``: the first bar of the later part (ms).
+    ``no_stacker``: why there is none although one was asked for."""
 
     cut: int
     in_force: TriedPolicy
@@ -72,6 +73,7 @@ class PolicyProposal(Struct, frozen=True):
     best: TriedPolicy | None
     scale: float
     money_scale: float
+    no_stacker: str = ""
 
 
 class _Compared:
@@ -170,7 +172,13 @@ def propose(
 
     found = [tried("log score", in_force, compared.probabilities)]
     known = {"in force": compared.probabilities}
-    for policy in _pools(earlier, in_force, stacker=stacker):
+    pools, no_stacker = _pools(in_force), ""
+    if stacker:
+        try:
+            pools.append(fitted_policy(earlier, in_force))
+        except NoStackerError as why:
+            no_stacker = str(why)
+    for policy in pools:
         probabilities = probabilities_of(rounds, policy)
         found.append(tried("log score", policy, probabilities))
         known[found[-1].name] = probabilities
@@ -188,16 +196,15 @@ def propose(
         best=None if unchanged else best,
         scale=max(scale, SMALLEST_SCALE),
         money_scale=max(money_scale, SMALLEST_MONEY_SCALE),
+        no_stacker=no_stacker,
     )
 
 
-def _pools(earlier: Sequence[DecidedRound], policy: SetVotingPolicy, *, stacker: bool) -> list[SetVotingPolicy]:
-    """Return the policies that differ in their probabilities."""
+def _pools(policy: SetVotingPolicy) -> list[SetVotingPolicy]:
+    """Return the policies that differ in their probabilities, without a new stacker."""
     pools = [structs.replace(policy, temperature=each) for each in TEMPERATURES if each != policy.temperature]
     plain = structs.replace(policy, stacker=UNSET)
-    pools += [structs.replace(plain, rule=rule) for rule in RULES if rule != policy.rule]
-    fitted = fitted_policy(earlier, policy) if stacker else None
-    return pools if fitted is None else [*pools, fitted]
+    return pools + [structs.replace(plain, rule=rule) for rule in RULES if rule != policy.rule]
 
 
 def _actions(policy: SetVotingPolicy) -> list[SetVotingPolicy]:

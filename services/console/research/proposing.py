@@ -67,6 +67,8 @@ def propose(
     else:
         terminal().print(terminal_table(table(found), f"the later part begins at {moment(found.cut)}"))
         click.echo(words(found))
+        if found.no_stacker:
+            click.echo(f"no stacker: {found.no_stacker}")
     if found.best is None:
         context.exit(3)
     if shadow:
