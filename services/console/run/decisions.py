@@ -107,7 +107,7 @@ class Decisions:
 
 
 def decision_line(decision: DecisionMade) -> Text:
-    """Return a decision and its ballots as one line."""
+    """Return a decision, its ballots, and what voting policies in shadow decide, as one line."""
     when = datetime.fromtimestamp(decision.open_time / 1000, UTC).strftime("%Y-%m-%d %H:%M")
     verdict = Text.assemble((f"{decision.action:<4}", COLOURS[decision.action]), f" {decision.confidence:.2f}")
     if decision.status == "no_quorum":
@@ -117,6 +117,9 @@ def decision_line(decision: DecisionMade) -> Text:
         for ballot in decision.counted
     ]
     ballots += [Text(f"{absent.model}: {absent.reason[:40]}", "yellow") for absent in decision.absent]
+    ballots += [
+        Text.assemble(f"policy {each.policy[:SHORT_ID]} ", coloured(each.action)) for each in decision.candidates or ()
+    ]
     return Text.assemble(
         f"{when}  {decision.symbol:<10} ",
         verdict,

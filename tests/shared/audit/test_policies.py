@@ -12,6 +12,7 @@ from schemas.decisions import DecisionMade
 from schemas.scores import PredictionScored, PredictionUnscored
 from services.console.audit.verify import audited
 from services.console.research.proposing import proposal
+from services.console.run.decisions import decision_line
 from shared.audit.blame import Link, find_decision, links
 from shared.audit.configurations import Configurations
 from shared.audit.findings import Findings
@@ -51,6 +52,13 @@ def test_each_decision_has_the_counterfactual_one_and_the_promotion_swaps_them(j
     assert sorted(set(digests)) == sorted([policy_digest(SHARP), policy_digest(IN_FORCE)])
     assert digests == sorted(digests, key=lambda each: each == policy_digest(IN_FORCE))
     assert [made.policy for made in decisions(judged)][-1] == "mean"
+
+
+def test_a_decision_is_shown_with_what_the_candidate_decides(judged: Replayed) -> None:
+    made = decisions(judged)[0]
+    assert made.candidates
+    [candidate] = made.candidates
+    assert decision_line(made).plain.endswith(f"policy {candidate.policy[:12]} {candidate.action}")
 
 
 def test_the_vote_is_scored_as_the_ensemble_while_its_members_have_one_label(judged: Replayed) -> None:
