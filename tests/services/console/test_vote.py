@@ -58,3 +58,13 @@ def test_a_vote_of_models_without_a_label_cannot_be_scored(two: Any) -> None:
     ended = two("vote", "start", "edge=0.05", *WHY)
     assert ended.code == 1
     assert "need one label" in ended.err
+
+
+def test_a_proposal_needs_rounds_and_a_reason_to_start(desk: Any) -> None:
+    labelled(desk)
+    ended = desk("vote", "propose")
+    assert ended.code == 3
+    assert "0 rounds have an outcome" in ended.err
+    ended = desk("vote", "propose", "--shadow")
+    assert ended.code == 2
+    assert "--shadow needs --reason" in ended.err
