@@ -155,9 +155,10 @@ attempt("others", lambda: os.stat("/proc/1/status"))
 
 def probe(machine: Machine, unit: Path) -> dict[str, str]:
     """What a process can do under the settings of a unit: those of the file and its drop-ins, with another program."""
-    other = r"^(Exec|Type|Remain|Restart|Watchdog|Notify|RuntimeDirectory|Requires|After|Wants).*\n"
+    program_and_what_it_needs = "Condition|Exec|LoadCredential=token|RuntimeDirectory|Requires|After|Wants"
+    other = rf"^({program_and_what_it_needs}|Type|Remain|Restart|Watchdog|Notify).*\n"
     own = re.sub(other, "", unit.read_text(), flags=re.MULTILINE)
-    program = "Type=oneshot\nExecStart=/usr/bin/python3 /run/probe.py\nStandardOutput=truncate:/run/probed\n"
+    program = "Type=oneshot\nExecStart=/usr/bin/python3 /run/probe.py\nStandardOutput=append:/run/probed\n"
     named = "/run/systemd/system/conclave-probe.service"
     machine.write("/run/probe.py", PROBE)
     machine.write(named, own.replace("[Service]\n", f"[Service]\n{program}"))
@@ -165,6 +166,7 @@ def probe(machine: Machine, unit: Path) -> dict[str, str]:
     for file in (UNITS / f"{unit.name}.d").glob("*.conf"):
         machine.write(f"{named}.d/{file.name}", file.read_text())
     machine.run("systemctl", "daemon-reload")
+    machine.run("rm", "-f", "/run/probed")  # what runs after the program would truncate it
     machine.run("systemctl", "start", "conclave-probe")
     said = machine.run("cat", "/run/probed")
     return {name: what for what, _, name in (line.partition(" ") for line in said.splitlines())}
@@ -181,6 +183,7 @@ def test_what_is_not_a_units_own_is_refused_to_it(machine: Machine, file: Path) 
         "conclave-archiver": {"/var/lib/conclave/archive"},
         "conclave-trainer": {"/var/lib/conclave/artifacts", "keys", "code"},
         "conclave-gate-evaluator@": {"keys"},
+        "conclave-feed": {"AF_INET", "AF_INET6"},
         "conclave-watcher": {"AF_INET", "AF_INET6"},
         "conclave-observatory": {"AF_INET", "AF_INET6"},
         "conclave-phone": {"AF_INET", "AF_INET6"},
