@@ -3,6 +3,7 @@
 import runpy
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -42,6 +43,13 @@ def test_what_is_drawn_from_data_is_said_to_be_no_example() -> None:
     assert example.startswith("# test_draws  (it draws from st.data()")
 
 
+@pytest.fixture
+def no_profile_named(pytestconfig: pytest.Config) -> None:
+    if pytestconfig.getoption("--hypothesis-profile"):
+        pytest.skip("this run was asked for another profile than CI has")
+
+
+@pytest.mark.usefixtures("no_profile_named")
 def test_property_tests_are_derandomised_unless_they_are_fuzzed() -> None:
     assert settings.get_current_profile_name() == "ci"
     assert settings.default is not None
@@ -57,6 +65,7 @@ def draw(number: int) -> None:
     DRAWN.append(number)
 
 
+@pytest.mark.usefixtures("no_profile_named")
 def test_a_property_test_draws_the_same_examples_on_every_run() -> None:
     draw()
     first = list(DRAWN)

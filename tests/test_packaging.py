@@ -161,6 +161,14 @@ def test_an_editable_installation_prefers_its_own_packages(path: str, project: P
     assert (shown.returncode, shown.stdout) == (0, "conclave, version 0.1.0\n"), shown.stderr
 
 
+HEEDING_CTRL_C = [
+    sys.executable,
+    "-c",
+    "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])",
+]
+"""Begins the command of a process that is sent Ctrl-C: it would ignore it if this process does."""
+
+
 @pytest.mark.parametrize(
     "library", ["wait()", "class Slow:\n    def __set_name__(*_): wait()\nclass Command:\n    name = Slow()"]
 )
@@ -169,7 +177,7 @@ def test_ctrl_c_while_the_program_is_imported_is_a_sentence(library: str, site: 
     its own."""
     slow = "import time\ndef wait():\n    print('importing', flush=True)\n    time.sleep(60)\n"
     (tmp_path / "click.py").write_text(slow + library)
-    command = [str(site / "bin" / "conclave"), "status"]
+    command = [*HEEDING_CTRL_C, str(site / "bin" / "conclave"), "status"]
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{site}"}
     with subprocess.Popen(
         command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -188,7 +196,7 @@ def test_ctrl_c_while_python_ends_is_no_traceback(site: Path, tmp_path: Path) ->
     )
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{site}"}
     with subprocess.Popen(
-        [str(site / "bin" / "conclave"), "--version"],
+        [*HEEDING_CTRL_C, str(site / "bin" / "conclave"), "--version"],
         cwd=tmp_path,
         env=environment,
         stdout=subprocess.PIPE,
