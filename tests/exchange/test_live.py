@@ -561,6 +561,7 @@ async def test_a_feed_that_is_killed_before_it_knows_the_markets_forgets_no_bar(
                 await whole(feed, first, last, symbol)
 
 
+@pytest.mark.long
 async def test_bars_of_a_reference_are_written_before_those_that_close_with_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
