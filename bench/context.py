@@ -13,15 +13,12 @@ leads it. The prices of the others show a little of the signal, since they are m
 Quick: four symbols of 12,000 bars. Otherwise ten of 40,000.
 """
 
-from dataclasses import replace
 from typing import Final
 
 from bench.harness import Figure
-from bench.order_flow import best_scores, direction_of, family_scores, interval_words, recipe_of
-from shared.features import SETS, FeatureSet, feature_set
+from bench.planted import found
+from shared.features import SETS, feature_set
 from shared.synthetic import LEADER, SyntheticMarket
-from shared.training.fitting import prepare
-from shared.training.series import SymbolSeries, computed
 
 FAMILIES: Final = ("logistic", "lightgbm")
 OLD: Final = SETS["core-28"]
@@ -36,29 +33,5 @@ def run(quick: bool) -> dict[str, Figure]:
     for scenario in ("lead", "lead-null"):
         market = SyntheticMarket(names, scenario, 3, bars)
         for family in FAMILIES:
-            figures |= _found(market, family)
+            figures |= found(market, family, OLD, NEW, LEADER)
     return figures
-
-
-def _found(market: SyntheticMarket, family: str) -> dict[str, Figure]:
-    """Return what a family gains with the old and with the new set, and its share of what there is."""
-    figures: dict[str, Figure] = {}
-    for age, chosen in (("old", OLD), ("new", NEW)):
-        prepared = prepare(_series(market, chosen), chosen, recipe_of(family, chosen.name))
-        gained, best = family_scores(prepared), best_scores(prepared, replace(market, symbols=market.symbols[1:]))
-        direction = direction_of(gained)
-        words = f"{chosen.name}, {gained.rows:,} rows, direction {interval_words(direction)} mnat; the exact posterior"
-        words += f" has {best.skill.value:+.1f}, of it direction {direction_of(best).value:+.1f}"
-        begins = f"{market.scenario} {family} {age}"
-        figures[f"{begins}, skill"] = Figure(gained.skill.value, "mnat", "", f"{interval_words(gained.skill)}; {words}")
-        if market.signal.row:
-            share = direction.value / direction_of(best).value
-            figures[f"{begins}, share"] = Figure(share, "of the direction", ">= 0.9" if age == "new" else "", words)
-        else:
-            figures[f"{begins}, direction"] = Figure(direction.low, "mnat", "<= 0", "the lower end; " + words)
-    return figures
-
-
-def _series(market: SyntheticMarket, chosen: FeatureSet) -> dict[str, SymbolSeries]:
-    series = computed({symbol: bars for (symbol, _), bars in market.load().items()}, chosen, 3)
-    return {symbol: one for symbol, one in series.items() if symbol != LEADER}

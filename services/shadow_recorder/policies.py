@@ -13,10 +13,10 @@ from schemas.codec import Envelope
 from schemas.common import ENSEMBLE, Probabilities
 from schemas.decisions import DecisionMade
 from schemas.predictions import PredictionMade
-from schemas.scores import PredictionScored, TradedPrices
+from schemas.scores import PredictionScored
 from services.shadow_recorder.configurations import Configurations, VoteLabel
 from services.shadow_recorder.decisions import ArtifactKey, JoinedDecision
-from services.shadow_recorder.scoring import brier, log_loss, signed_return
+from services.shadow_recorder.scoring import Terms, row_of
 from services.shadow_recorder.state import PendingPrediction, PendingPredictions, SymbolState
 from shared.labels.stream import LabelOutcome
 
@@ -71,51 +71,25 @@ def scored_policy(
 ) -> PredictionScored:
     """Return the score of a voting policy in shadow. It has no latency: it decides with the policy in force."""
     made, version = pending.envelope.event, decision.control_version
-    cost = configurations.cost(version)
-    action = decision.candidates[artifact[1]]
     in_force = decision.probabilities
     assert in_force is not None
-    return PredictionScored(
-        symbol=made.symbol,
-        interval_ms=made.interval_ms,
-        open_time=made.open_time,
-        origin=made.origin,
-        model=made.model,
-        artifact=made.artifact,
+    terms = Terms(
         role="shadow",
         late=False,
-        probabilities=made.probabilities,
         prior=_prior(configurations, version),
-        action=action,
-        outcome=outcome.action,
-        hit=action == outcome.action,
-        forward_return=outcome.forward_return,
-        scale=outcome.scale,
         kappa=label.kappa,
         horizon=label.horizon,
-        ends=outcome.ends,
-        hour_return=outcome.hour_return,
-        log_loss=log_loss(made.probabilities, outcome.action),
-        brier=brier(made.probabilities, outcome.action),
-        signed_return=signed_return(action, outcome.forward_return, cost),
-        cost=cost,
+        version=version,
+        cost=configurations.cost(version),
+        action=decision.candidates[artifact[1]],
         incumbent=in_force,
         incumbent_artifact=bytes.fromhex(configurations.policy_in_force(version)),
-        incumbent_return=signed_return(decision.action, outcome.forward_return, cost),
+        incumbent_action=decision.action,
         pool_with=made.probabilities,
         pool_without=in_force,
-        decided=decision.action,
-        control_version=version,
-        prediction=pending.envelope.id,
-        decision=decision.event,
         latency_ms=None,
-        prices=TradedPrices(
-            close=outcome.bar.close,
-            next_open=outcome.next_bar.open,
-            next_close=outcome.next_bar.close,
-            next_volume=outcome.next_bar.volume,
-        ),
     )
+    return row_of(made, pending.envelope.id, decision, outcome, terms)
 
 
 def _prior(configurations: Configurations, version: int) -> Probabilities:

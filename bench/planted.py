@@ -1,0 +1,70 @@
+"""What a family finds of a signal that is planted in a synthetic market, compared with the exact posterior."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Final
+
+from bench.harness import Figure
+from bench.retrain import exact
+from schemas.training import Recipe
+from shared.artifacts.scoring import Interval, Scores, score
+from shared.families import complete, family_named
+from shared.features import FeatureSet
+from shared.synthetic import SyntheticMarket
+from shared.training.fitting import HOLD, HORIZON, Prepared, fit, prepare, uncalibrated
+from shared.training.series import computed
+
+PARAMS: Final[Mapping[str, Mapping[str, float]]] = {
+    "logistic": {},
+    "lightgbm": {"rounds": 1000},
+    "nhits": {"epochs": 3},
+}
+
+
+def found(
+    market: SyntheticMarket, family: str, old: FeatureSet, new: FeatureSet, led_by: str = ""
+) -> dict[str, Figure]:
+    """Return what a family gains with a set that does not show the signal and with one that does, and its share of what
+    there is. Rows of ``led_by`` are left out: nothing leads it."""
+    figures: dict[str, Figure] = {}
+    for age, chosen in (("old", old), ("new", new)):
+        series = computed({symbol: bars for (symbol, _), bars in market.load().items()}, chosen, 3)
+        series.pop(led_by, None)
+        recipe = Recipe(family, chosen.name, complete(family_named(family), dict(PARAMS[family])), HORIZON, HOLD, 1)
+        prepared = prepare(series, chosen, recipe)
+        gained, best = _gained(prepared), _best(prepared, replace(market, symbols=tuple(series)))
+        direction = _direction(gained)
+        words = f"{chosen.name}, {gained.rows:,} rows, direction {_words(direction)} mnat; the exact posterior has"
+        words += f" {best.skill.value:+.1f}, of it direction {_direction(best).value:+.1f}"
+        begins = f"{market.scenario} {family} {age}"
+        figures[f"{begins}, skill"] = Figure(gained.skill.value, "mnat", "", f"{_words(gained.skill)}; {words}")
+        if market.signal.row:
+            share = direction.value / _direction(best).value
+            figures[f"{begins}, share"] = Figure(share, "of the direction", ">= 0.9" if age == "new" else "", words)
+        else:
+            figures[f"{begins}, direction"] = Figure(direction.low, "mnat", "<= 0", "the lower end; " + words)
+    return figures
+
+
+def _gained(prepared: Prepared) -> Scores:
+    """Return the scores of a fit on the test part."""
+    test = prepared.parts.test
+    answers = uncalibrated(prepared, fit(prepared), test)
+    return score(answers, prepared.y[test], prepared.table.time[test], prepared.prior, horizon=HORIZON)
+
+
+def _best(prepared: Prepared, market: SyntheticMarket) -> Scores:
+    """Return the scores of the exact posterior on the same rows."""
+    test = prepared.parts.test
+    chances = exact(prepared, market)
+    return score(chances, prepared.y[test], prepared.table.time[test], prepared.prior, horizon=HORIZON)
+
+
+def _direction(scores: Scores) -> Interval:
+    """Return the part of the skill that is direction."""
+    assert isinstance(scores.direction, Interval)
+    return scores.direction
+
+
+def _words(one: Interval) -> str:
+    return f"{one.value:+.1f} [{one.low:+.1f}, {one.high:+.1f}]"
