@@ -13,9 +13,8 @@ Writes
     nothing.
 Remembers
     The last bars of each symbol and interval, as many as the longest set needs, the last bars of references, and
-    nothing else. After a restart they
-    are read again from ``market``. Synthetic bars have windows of their own; live and replayed bars of a symbol share
-    one.
+    nothing else. After a restart they are read again from ``market``. Synthetic bars have windows of their own; live
+    and replayed bars of a symbol share one.
 
 References: a set with context has a vector of a bar only if the bars of its references with the same close were read
 before (``shared.features.streaming``). Otherwise the vector is withheld (``undefined``) with their names.

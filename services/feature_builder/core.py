@@ -13,7 +13,7 @@ from schemas.operations import DeadLetter
 from shared.control import EMPTY, fold
 from shared.control import State as Control
 from shared.features.bars import BRIDGE
-from shared.features.context import Key
+from shared.features.context_bars import Key
 from shared.features.engine import AcceptedBars, ComputedVector
 from shared.features.refusal import RefusedBar
 from shared.features.sets import FeatureSet

@@ -46,7 +46,7 @@ LONGEST: Final = 32 * 2**20
 _line: Final = msgspec.json.Decoder(ComputeLine).decode
 
 
-class Asked(Struct, frozen=True):
+class AskedWhatif(Struct, frozen=True):
     """A what-if: other champions and weights by model, other fields of the voting policy, and the range (ms, 0: no
     limit)."""
 
@@ -77,7 +77,7 @@ class AskedMoney(Struct, frozen=True):
     name: ClassVar[str] = "money"
 
 
-Question = Asked | AskedPack | AskedMoney
+Question = AskedWhatif | AskedPack | AskedMoney
 
 
 class Computation(Struct):
@@ -202,7 +202,7 @@ class Computations:
 
     def _work(self, asked: Question) -> WhatifWork | ProofWork | MoneyWork:
         match asked:
-            case Asked(changes=changes, since=since, until=until):
+            case AskedWhatif(changes=changes, since=since, until=until):
                 return WhatifWork(changes, since, until)
             case AskedPack(version=version):
                 if self._folder is None:
@@ -249,7 +249,7 @@ class Computations:
 
 def _words(asked: Question) -> str:
     match asked:
-        case Asked():
+        case AskedWhatif():
             return "a what-if runs"
         case AskedPack():
             return "a proof pack is made"
@@ -264,7 +264,7 @@ def asked_of(
     policy: Iterable[tuple[str, str]],
     since: int = 0,
     until: int = 0,
-) -> Asked:
+) -> AskedWhatif:
     """Return a what-if from pairs of name and value; a value that is empty changes nothing. ``without``: models whose
     ballots count for nothing. Raises ``ValueError``."""
     given = {name: float(value) for name, value in weights if value} | dict.fromkeys(without, 0.0)
@@ -273,4 +273,4 @@ def asked_of(
         weights=dict(sorted(given.items())),
         policy={name: value for name, value in sorted(policy) if value},
     )
-    return Asked(changes, since, until)
+    return AskedWhatif(changes, since, until)

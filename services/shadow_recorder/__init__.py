@@ -6,9 +6,9 @@ Reads
 Writes
     ``scores``. One ``PredictionScored`` for each prediction, voting or in shadow, once the decision of its round and
     its outcome are known; or one ``PredictionUnscored`` with the reason. The same for each decision by a voting policy
-    in shadow (``policies``). ``BallotMissing`` for each active artifact
-    without a ballot in a decision. ``InterferenceChecked`` for each decision with shadow ballots: the vote computed
-    again without them, and how many of all such votes were equal so far. ``TradeJoined`` for each closed trade.
+    in shadow (``policies``). ``BallotMissing`` for each active artifact without a ballot in a decision.
+    ``InterferenceChecked`` for each decision with shadow ballots: the vote computed again without them, and how many of
+    all such votes were equal so far. ``TradeJoined`` for each closed trade.
     ``alarms``: ``InterferenceFound`` for a vote that is not equal.
 Remembers
     Predictions without a score yet; the bars, stamps and decisions that a prediction may still be joined with; the last

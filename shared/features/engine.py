@@ -13,7 +13,7 @@ import numpy as np
 from schemas.market import BarClosed
 from shared.features.bars import BRIDGE, FURTHER, Doubles, Integers, fill, is_bridged, missing_before
 from shared.features.columns import SymbolColumns
-from shared.features.context import Key, ReferenceBars
+from shared.features.context_bars import Key, ReferenceBars
 from shared.features.feature import Feature
 from shared.features.graph import OperatorGraph, Vectors
 from shared.features.refusal import RefusedBar, impossible, out_of_order

@@ -47,7 +47,7 @@ class Expression:
 
     @cached_property
     def fields(self) -> frozenset[str]:
-        """The fields of bars on which a value depends, also of bars of other symbols (``references.ref``)."""
+        """The fields of bars on which a value depends, also of bars of other symbols (``context_formulas.ref``)."""
         return frozenset[str]().union(*(x.fields for x in self.inputs)) if self.inputs else frozenset((self.text,))
 
     def __add__(self, other: "Expression") -> "Expression":

@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.features.bars import FURTHER
+from shared.features.context_formulas import reference_field
 from shared.features.expressions import BAR_FIELDS, Expression, Operation
-from shared.features.references import reference_field
 from shared.features.sets import FeatureSet
 
 Vectors: TypeAlias = npt.NDArray[np.float32]

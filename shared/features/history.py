@@ -9,10 +9,10 @@ from typing import Final
 import numpy as np
 
 from shared.features.bars import BRIDGE, BarArrays, Doubles, Integers, fill, is_bridged
-from shared.features.context import aligned
+from shared.features.context_bars import aligned
+from shared.features.context_formulas import references_of
 from shared.features.graph import LITTLE_ENDIAN, Vectors
 from shared.features.plan import ColumnPlan
-from shared.features.references import references_of
 from shared.features.sets import FeatureSet
 
 CHUNK: Final = 4096

@@ -5,9 +5,9 @@ from functools import cached_property
 from hashlib import sha256
 from typing import Final
 
+from shared.features.context_formulas import named, references_of
 from shared.features.feature import Feature
 from shared.features.flow import FLOW
-from shared.features.references import named, references_of
 from shared.features.table import FEATURES
 from shared.features.timeframes import TIMEFRAMES
 
@@ -55,7 +55,7 @@ class FeatureSet:
 
 
 def feature_set(name: str, *features: str) -> FeatureSet:
-    """Return the set of these features, by their names in ``FEATURES`` or as ``references.named`` reads them.
+    """Return the set of these features, by their names in ``FEATURES`` or as ``context_formulas.named`` reads them.
 
     Raises ``ValueError`` for an unknown feature, for a feature given twice, or for no features."""
     found = {feature: FEATURES.get(feature) or named(feature, FEATURES) for feature in features}

@@ -14,7 +14,8 @@ from typing import Any, Final, NamedTuple, cast
 
 from schemas.market import BarClosed, MarketEvent, ReferenceCopied
 from shared.features.bars import BRIDGE
-from shared.features.context import Key, ReferenceBars
+from shared.features.context_bars import Key, ReferenceBars
+from shared.features.context_formulas import references_of
 from shared.features.engine import (
     SWEEP_EVERY,
     Accepted,
@@ -24,7 +25,6 @@ from shared.features.engine import (
     detail_of,
     silence,
 )
-from shared.features.references import references_of
 from shared.features.refusal import RefusedBar
 from shared.features.sets import FeatureSet, feature_set
 

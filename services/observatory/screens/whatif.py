@@ -4,7 +4,7 @@ from typing import Final
 
 from msgspec import Struct, structs
 
-from services.observatory.computing import Asked, Computation
+from services.observatory.computing import AskedWhatif, Computation
 from shared.audit.computing import ComputeProgress
 from shared.audit.whatif import WhatifResult
 from shared.control import State as Control
@@ -33,7 +33,7 @@ class TrialShown(Struct, frozen=True):
     """One what-if. ``state``: waiting, running, done, failed or cancelled. ``name`` is that of its question."""
 
     name: str
-    asked: Asked
+    asked: AskedWhatif
     state: str
     began: int
     ended: int
@@ -49,12 +49,14 @@ class WhatifScreen(Struct, frozen=True):
     rule: str
     policy: dict[str, str]
     models: tuple[ModelChoice, ...]
-    asked: Asked
+    asked: AskedWhatif
     trial: TrialShown | None
     busy: bool
 
 
-def screen(control: Control, asked: Asked, trial: Computation | None, running: Computation | None) -> WhatifScreen:
+def screen(
+    control: Control, asked: AskedWhatif, trial: Computation | None, running: Computation | None
+) -> WhatifScreen:
     """Return the screen."""
     policy = structs.asdict(control.policy)
     return WhatifScreen(
@@ -68,7 +70,7 @@ def screen(control: Control, asked: Asked, trial: Computation | None, running: C
     )
 
 
-def shown(trial: Computation, asked: Asked) -> TrialShown:
+def shown(trial: Computation, asked: AskedWhatif) -> TrialShown:
     """Return one what-if."""
     return TrialShown(
         name=asked.name,

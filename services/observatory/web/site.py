@@ -8,7 +8,7 @@ from litestar.di import NamedDependency
 from markupsafe import Markup
 from msgspec import Struct
 
-from services.observatory.computing import Asked, Computation, Computations
+from services.observatory.computing import AskedWhatif, Computation, Computations
 from services.observatory.doctor import Doctor
 from services.observatory.journal import put_newest
 from services.observatory.projection import Projection
@@ -183,12 +183,12 @@ def _job(site: Site, view: View) -> Parts:
 def whatif_of(site: Site, name: str) -> Computation | None:
     """Return a what-if by the name of its question; None if it was not asked lately."""
     found = site.computations.find(name)
-    return found if found is not None and isinstance(found.asked, Asked) else None
+    return found if found is not None and isinstance(found.asked, AskedWhatif) else None
 
 
 def _whatif(site: Site, view: View) -> Parts:
     trial = whatif_of(site, view.name)
-    asked = trial.asked if trial is not None and isinstance(trial.asked, Asked) else Asked()
+    asked = trial.asked if trial is not None and isinstance(trial.asked, AskedWhatif) else AskedWhatif()
     screen = whatif.screen(site.projection.newest, asked, trial, site.computations.running)
     return {"trial": render("parts/trial.html", screen=screen, patch=True)}
 

@@ -12,7 +12,7 @@ from litestar.exceptions import ClientException, NotFoundException, PermissionDe
 from litestar.params import FromQuery
 from litestar.response import Redirect
 
-from services.observatory.computing import Asked, BusyError, Computation, asked_of
+from services.observatory.computing import AskedWhatif, BusyError, Computation, asked_of
 from services.observatory.screens import whatif
 from services.observatory.web.pages import ComputingException, from_own_pages, missing, page, part
 from services.observatory.web.site import Site, SiteOf, whatif_of
@@ -82,8 +82,7 @@ async def whatif_answer(
     """Return what can be chosen, and how far the what-if of these parameters is; `start`: start it, if it was not
     asked before. `champion` is `MODEL=ARTIFACT`, `weight` is `MODEL=WEIGHT` (the others share the rest), `without` is a
     model whose ballots count for nothing, `policy` is `FIELD=VALUE`; each may be repeated. `since` and `until` are
-    milliseconds since 1970. One thing is computed at a
-    time: 409 while another is."""
+    milliseconds since 1970. One thing is computed at a time: 409 while another is."""
     try:
         champions, weights, fields = (pairs(words or []).items() for words in (champion, weight, policy))
         asked = asked_of(champions, weights, without or [], fields, since, until)
@@ -114,10 +113,10 @@ async def cancel_answer(site: SiteOf, request: "Request[Any, Any, Any]") -> what
 
 def _running(site: Site) -> Computation | None:
     running = site.computations.running
-    return running if running is not None and isinstance(running.asked, Asked) else None
+    return running if running is not None and isinstance(running.asked, AskedWhatif) else None
 
 
-def _from_form(request: "Request[Any, Any, Any]") -> Asked:
+def _from_form(request: "Request[Any, Any, Any]") -> AskedWhatif:
     """Return the question of a form. Raises ``ValueError``."""
     fields = list(request.query_params.multi_items())
 
@@ -134,14 +133,14 @@ def _moment(text: str) -> int:
     return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp() * 1000)
 
 
-def _screen(site: Site, trial: Computation | None, asked: Asked | None = None) -> whatif.WhatifScreen:
-    shown = asked or (trial.asked if trial is not None and isinstance(trial.asked, Asked) else Asked())
+def _screen(site: Site, trial: Computation | None, asked: AskedWhatif | None = None) -> whatif.WhatifScreen:
+    shown = asked or (trial.asked if trial is not None and isinstance(trial.asked, AskedWhatif) else AskedWhatif())
     return whatif.screen(site.projection.newest, shown, trial, site.computations.running)
 
 
 async def _result(site: Site, trial: Computation) -> dict[str, Any]:
     """Return what the part with the result shows; charts are drawn in a thread."""
-    assert isinstance(trial.asked, Asked)
+    assert isinstance(trial.asked, AskedWhatif)
     assert isinstance(trial.result, WhatifResult)
     figures, fault = await to_thread.run_sync(_figures, trial.result, limiter=site.checking)
     shown = drawn.shown(trial.result, drawn.words_of(trial.asked.changes))

@@ -20,7 +20,7 @@ from services.feature_builder.core import FeatureBuilder, Snapshot, State
 from services.feature_builder.main import service
 from services.feed.core import copy_of
 from shared.control import EMPTY, GENESIS, fold, head_of, propose
-from shared.features import SETS, FeatureSet, context, engine, feature_set, streaming
+from shared.features import SETS, FeatureSet, context_bars, engine, feature_set, streaming
 from shared.runtime.service import Batch, Received, Service
 
 MINUTE = 60_000
@@ -377,7 +377,7 @@ def test_neither_batches_nor_restarts_change_a_byte(
         patch.setattr(engine, "FORGET_AFTER", 30 if forgetful else 2**18)
         patch.setattr(engine, "SWEEP_EVERY", 8)
         patch.setattr(streaming, "SWEEP_EVERY", 8)
-        patch.setattr(context, "KEPT", 10)
+        patch.setattr(context_bars, "KEPT", 10)
         builder = service(sets, bridge=2)
         stream: list[MarketEvent] = [copy_of(one) if one.symbol in copied else one for one in bars]
         log = received(stream)

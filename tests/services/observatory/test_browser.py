@@ -20,7 +20,7 @@ from bench.replayed import Replayed
 from schemas.codec import encode
 from schemas.control import Halt
 from schemas.orders import OrderPlaced
-from services.observatory.computing import Asked, AskedMoney
+from services.observatory.computing import AskedMoney, AskedWhatif
 from services.observatory.main import Server, listen
 from services.observatory.web.site import Site
 from shared.audit.whatif import Changes
@@ -44,7 +44,7 @@ AXE_DIGEST: Final = "29348999450cdf2849a8e70b7912fc2da85a849da39c0d0d5394f51d4a9
 SIZES: Final = {"desk": {"width": 1440, "height": 900}, "phone": {"width": 390, "height": 844}}
 
 
-ASKED: Final = Asked(Changes(weights={"logistic": 0.85}, policy={"edge": "0.02"}))
+ASKED: Final = AskedWhatif(Changes(weights={"logistic": 0.85}, policy={"edge": "0.02"}))
 
 
 class Browser:

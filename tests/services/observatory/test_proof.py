@@ -8,7 +8,7 @@ import pytest
 
 from bench.replayed import Replayed
 from schemas.control import Promote, Rollback
-from services.observatory.computing import Asked, AskedPack, BusyError
+from services.observatory.computing import AskedPack, AskedWhatif, BusyError
 from shared.audit.configurations import Configurations
 from shared.audit.findings import Findings
 from shared.audit.proof import gather, packed, provable, sign_pack
@@ -113,14 +113,14 @@ async def test_one_thing_is_computed_at_a_time_and_a_pack_can_be_cancelled(provi
     pack = computations.start(AskedPack(version))
     assert computations.start(AskedPack(version)) is pack
     with pytest.raises(BusyError, match="a proof pack is made"):
-        computations.start(Asked())
+        computations.start(AskedWhatif())
     assert (await answer(proving, "/api/v1/whatif?start=true")).status_code == 409
     assert (await api(proving, "whatif"))["busy"]
     assert (await answer(proving, f"/whatif?name=proof-{version}")).status_code == 200
     await answer(proving, "/api/v1/whatif/cancel")
     assert pack.state in {"waiting", "running"}  # it is no what-if
     assert (await api(proving, f"{path}/cancel"))["state"] == "cancelled"
-    trial = computations.start(Asked(since=1))
+    trial = computations.start(AskedWhatif(since=1))
     assert (await answer(proving, f"/api/v1/{path}?start=true")).status_code == 409
     assert (await api(proving, path))["busy"]
     await answer(proving, f"/api/v1/{path}/cancel")
@@ -139,7 +139,7 @@ async def test_old_packs_are_removed_from_the_disk(proving: Served) -> None:
     await until(lambda: again.state == "done")
     assert await anyio.Path(file).exists()
     for number in range(1, 9):
-        computations.start(Asked(since=number))
+        computations.start(AskedWhatif(since=number))
         computations.cancel()
     assert not file.exists(), first
 

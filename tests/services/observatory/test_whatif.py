@@ -11,7 +11,7 @@ import pytest
 
 from bench.replayed import Replayed, seal_all
 from services.console.audit.computing import compute
-from services.observatory.computing import Asked, BusyError, asked_of
+from services.observatory.computing import AskedWhatif, BusyError, asked_of
 from shared.audit.computing import ComputeProgress, ComputeRequest, WhatifComputed, WhatifWork
 from shared.audit.whatif import Changes
 from shared.settings import Archive, Installation, Settings
@@ -62,7 +62,7 @@ def test_the_child_counts_what_the_console_counts_and_reports_how_far_it_is(repl
 
 def test_a_question_has_one_name_however_its_values_are_ordered() -> None:
     one = asked_of([("a", "1f")], [("x", "0.5"), ("y", "")], ["z"], [("edge", "0.2"), ("rule", "")])
-    assert one == Asked(Changes({"a": "1f"}, {"x": 0.5, "z": 0.0}, {"edge": "0.2"}))
+    assert one == AskedWhatif(Changes({"a": "1f"}, {"x": 0.5, "z": 0.0}, {"edge": "0.2"}))
     assert one.name == asked_of([("a", "1f")], [("z", "0"), ("x", "0.5")], [], [("edge", "0.2")]).name
     assert one.name != asked_of([("a", "1f")], [("x", "0.5")], ["z"], [("edge", "0.2")], since=1).name
 
@@ -89,21 +89,21 @@ async def test_a_what_if_runs_as_a_process_and_its_result_is_kept(counting: Serv
 
 async def test_one_runs_at_a_time_and_can_be_cancelled(counting: Served) -> None:
     trials = counting.site.computations
-    first = trials.start(Asked())
-    assert trials.start(Asked()) is first
+    first = trials.start(AskedWhatif())
+    assert trials.start(AskedWhatif()) is first
     with pytest.raises(BusyError):
-        trials.start(Asked(since=1))
+        trials.start(AskedWhatif(since=1))
     assert (await answer(counting, "/api/v1/whatif?since=1&start=true")).status_code == 409
     await until(lambda: first.state == "running")
     assert (await api(counting, "whatif/cancel"))["trial"]["state"] == "cancelled"
     assert trials.running is None
-    second = trials.start(Asked(since=1))
+    second = trials.start(AskedWhatif(since=1))
     await until(lambda: second.state == "done")
     assert first.state == "cancelled"
 
 
 async def test_a_process_that_is_killed_is_a_result_that_failed(counting: Served) -> None:
-    trial = counting.site.computations.start(Asked())
+    trial = counting.site.computations.start(AskedWhatif())
     await until(lambda: counting.site.computations._process is not None)
     process = counting.site.computations._process
     assert process is not None
@@ -124,7 +124,7 @@ async def test_a_form_leads_to_the_address_of_its_question(counting: Served) -> 
     found = await answer(counting, path)
     assert found.status_code == 302
     running: Any = counting.site.computations.running
-    assert running.asked == Asked(Changes(weights={"logistic": 0.8}), since=1_704_067_200_000)
+    assert running.asked == AskedWhatif(Changes(weights={"logistic": 0.8}), since=1_704_067_200_000)
     assert found.headers["location"] == f"/whatif?name={running.asked.name}"
     page = (await answer(counting, found.headers["location"])).text
     assert 'value="0.8"' in page

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from shared.features import SETS, BarArrays, FeatureSet, feature_set
+from shared.features.context_formulas import ref
 from shared.features.expressions import Expression, close
 from shared.features.feature import Feature
 from shared.features.leaks import LeakError, leaks
-from shared.features.references import ref
 from shared.features.table import FEATURES
 
 HOUR = 3_600_000

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from msgspec.structs import asdict
 
 from schemas.market import BarClosed, MarketEvent, ReferenceCopied
-from shared.features import SETS, BarArrays, FeatureSet, context, engine, feature_set, history, references
+from shared.features import SETS, BarArrays, FeatureSet, context_bars, context_formulas, engine, feature_set, history
 from shared.features.bars import FURTHER, PRICES_AND_VOLUME
 from shared.features.engine import AcceptedBars, ComputedVector, Engine, Withheld
 from shared.features.expressions import close, open_time
@@ -148,7 +148,7 @@ def test_one_that_is_rebuilt_from_its_oldest_event_goes_on_like_the_first(
     recorded_bars = market(seed, gaps, delayed)
     bars = copied(recorded_bars) if copies else recorded_bars
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(context, "KEPT", 12)  # so that there is something to forget
+        patch.setattr(context_bars, "KEPT", 12)  # so that there is something to forget
         stop %= len(bars)
         first = Streaming(SHORT)
         fed(first, bars[:stop], cuts)
@@ -235,7 +235,7 @@ def test_a_reference_that_is_longer_away_than_it_is_bridged_is_undefined_until_t
 
 
 def test_a_symbol_that_is_far_after_its_reference_is_withheld(walk: Walk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(context, "KEPT", 25)
+    monkeypatch.setattr(context_bars, "KEPT", 25)
     reference, own = closed(walk(60, seed=8), "REF"), closed(walk(60))
     bars = [*reference, *own]
     for cuts in (range(0), range(len(bars))):
@@ -245,7 +245,7 @@ def test_a_symbol_that_is_far_after_its_reference_is_withheld(walk: Walk, monkey
 
 def test_a_window_needs_the_events_of_its_references(walk: Walk) -> None:
     reference, own = closed(walk(40, seed=8), "REF"), closed(walk(40))
-    bars = context.ReferenceBars(["REF"], 11, 3)
+    bars = context_bars.ReferenceBars(["REF"], 11, 3)
     for index, bar in enumerate(reference, 1):
         bars.add(("REF", MINUTE, False), bar, index)
     found = Engine([CONTEXT], references=bars)
@@ -276,22 +276,22 @@ def test_references_and_symbols_that_were_silent_for_long_are_forgotten(
 
 def test_a_name_is_a_term_of_a_reference_its_lag_or_what_is_left_without_it() -> None:
     terms = {one.name: one for one in SETS["core-28"].features}
-    there = {name: references.named(name, terms) for name in ("rsi_14@A", "rsi_14_lag_3@B-C", "rsi_14_less@A")}
+    there = {name: context_formulas.named(name, terms) for name in ("rsi_14@A", "rsi_14_lag_3@B-C", "rsi_14_less@A")}
     assert all(there.values())
     assert [one.lookback - terms["rsi_14"].lookback for one in there.values() if one] == [0, 3, 0]
     for name in ("rsi_14", "nothing@A", "rsi_14_lag_0@A", "rsi_14@", "rsi_14@A B", "@A"):
-        assert references.named(name, terms) is None
+        assert context_formulas.named(name, terms) is None
 
 
 def test_what_cannot_be_read_from_a_reference_is_refused() -> None:
     with pytest.raises(ValueError, match="open_time is no field"):
         feature_set("mine", "minute_sin@BTCUSDT")
     with pytest.raises(ValueError, match="is no field of a reference"):
-        references.ref("ETHUSDT", references.ref("BTCUSDT", close))
+        context_formulas.ref("ETHUSDT", context_formulas.ref("BTCUSDT", close))
     with pytest.raises(ValueError, match="open_time is no field"):
-        references.ref("BTCUSDT", open_time)
+        context_formulas.ref("BTCUSDT", open_time)
     with pytest.raises(ValueError, match="must be a symbol"):
-        references.ref("BTC USDT", close)
+        context_formulas.ref("BTC USDT", close)
     with pytest.raises(ValueError, match="needs the bars of references"):
         Engine([CONTEXT])
 

@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from schemas.market import MarketEvent
 from shared.features.bars import BarArrays, Doubles, Integers, fill, is_bridged
+from shared.features.context_formulas import ReferenceField
 from shared.features.expressions import BAR_FIELDS
-from shared.features.references import ReferenceField
 
 KEPT: Final = 2048
 """The number of slots before a reference's newest bar of which its bars are kept, in addition to the lookback. A bar
