@@ -62,7 +62,10 @@ async def run(settings: Settings, stop: anyio.Event) -> None:
 
 
 def listen(settings: ObservatorySettings) -> socket.socket:
-    """Return a socket that listens at the address of the settings. Raises ``SettingsError``."""
+    """Return a socket that listens at the address of the settings: who connects waits until the server accepts.
+
+    Raises ``SettingsError``.
+    """
     if not settings.port:
         raise SettingsError("port in [observatory] is 0: set the port to listen at, such as 8420")
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
@@ -70,6 +73,7 @@ def listen(settings: ObservatorySettings) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((settings.host, settings.port))
+        listening.listen()  # a second observatory may bind the same port, but not listen at it
     except OSError as error:
         listening.close()
         raise SettingsError(

@@ -1,12 +1,14 @@
 """`conclave up` and `conclave observatory`: what runs it, and what is printed if it cannot run."""
 
 import socket
+from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bench.installation import free_port
 from services.console.run import service
 from services.console.run.installation import OBSERVATORY, children_of
 from services.observatory.main import listen
@@ -45,6 +47,18 @@ def test_a_port_that_is_taken_or_none_is_refused_with_what_helps() -> None:
             listen(ObservatorySettings(port=port))
     with pytest.raises(SettingsError, match=r"port in .observatory. is 0"):
         listen(ObservatorySettings(port=0))
+
+
+def test_of_two_observatories_that_start_at_one_port_the_second_is_refused_before_it_serves() -> None:
+    settings = ObservatorySettings(port=free_port())
+    with closing(listen(settings)), pytest.raises(SettingsError, match=f"port {settings.port}: .* Choose another"):
+        listen(settings)
+
+
+def test_who_connects_before_the_first_answer_waits_and_is_not_refused() -> None:
+    settings = ObservatorySettings(port=free_port())
+    with closing(listen(settings)), socket.create_connection((settings.host, settings.port), timeout=5):
+        pass
 
 
 def test_the_address_is_one_for_a_browser() -> None:

@@ -1,6 +1,7 @@
 """A recorded installation with real models, and an observatory on it."""
 
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import anyio
@@ -71,20 +72,27 @@ class Served:
         await self.site.projection.turn()
 
 
+@asynccontextmanager
+async def serving(site: Site, settings: ObservatorySettings) -> AsyncIterator[None]:
+    """Let ``site`` answer at the address of ``settings``, and compute what is asked of it."""
+    server = Server(site, settings)
+    with closing(listen(settings)) as listening:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(server.serve, [listening])
+            tasks.start_soon(site.computations.serve)
+            try:
+                yield
+            finally:
+                site.computations.close()
+                site.stop.set()
+                server.should_exit = True
+
+
 @pytest.fixture
 async def served(replayed: Replayed, opened: Opened) -> AsyncIterator[Served]:
     """An observatory that answers on loopback."""
     projection = await caught_up(opened(await filled(replayed)))
     settings = ObservatorySettings(port=free_port())
     site = Site(projection, replayed.store, anyio.Event())
-    server, listening = Server(site, settings), listen(settings)
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(server.serve, [listening])
-        tasks.start_soon(site.computations.serve)
-        while not server.started:
-            await anyio.sleep(0.005)
+    async with serving(site, settings):
         yield Served(site, settings.port)
-        site.computations.close()
-        site.stop.set()
-        server.should_exit = True
-    listening.close()

@@ -17,7 +17,6 @@ from bench.toy import market
 from schemas.access import Role
 from schemas.codec import decode
 from schemas.control import Found, Halt, Promote, Resume, SetVotingPolicy, TrustKey
-from services.observatory.main import Server, listen
 from services.observatory.projection import Projection
 from services.observatory.signins import ACCESS, SignIns
 from services.observatory.web.sessions import SIGN_INS, Access, local
@@ -36,6 +35,7 @@ from shared.runtime.clock import ServerClock
 from shared.settings import ObservatorySettings
 from shared.training.fitting import train
 from shared.training.ledger import TRAINING
+from tests.services.observatory.conftest import serving
 from tests.shared.control.test_issuing import A1, A2, artifact
 
 WHY = Cause("me", "a test")
@@ -121,15 +121,8 @@ async def running(folder: Path, **settings: Any) -> AsyncIterator[Acted]:
         desk=CommandDesk(log, ("a",)),
     )
     acted.site = site
-    server, listening = Server(site, acted.settings), listen(acted.settings)
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(server.serve, [listening])
-        while not server.started:
-            await anyio.sleep(0.005)
+    async with serving(site, acted.settings):
         yield acted
-        site.stop.set()
-        server.should_exit = True
-    listening.close()
 
 
 @pytest.fixture

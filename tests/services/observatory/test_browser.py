@@ -14,22 +14,22 @@ from typing import Any, Final
 
 import anyio
 import pytest
-from anyio import to_thread
 
+from bench.installation import free_port
 from bench.replayed import Replayed
 from schemas.codec import encode
 from schemas.control import Halt
 from schemas.orders import OrderPlaced
 from services.observatory.computing import AskedMoney, AskedWhatif
-from services.observatory.main import Server, listen
 from services.observatory.web.site import Site
 from shared.audit.whatif import Changes
 from shared.control.issuing import issue
 from shared.control.signing import generate
 from shared.log import StreamKey
 from shared.log.redis import RedisLog
+from shared.settings import ObservatorySettings
 from tests.services.observatory.busy import make_busy, step
-from tests.services.observatory.conftest import Served, more
+from tests.services.observatory.conftest import Served, more, serving
 from tests.services.observatory.events import EVENT, decision
 from tests.services.observatory.test_proof import made, promotion
 
@@ -281,44 +281,22 @@ async def test_a_page_whose_server_ends_says_so_and_is_whole_again_when_it_is_ba
     served: Served, browser: Browser
 ) -> None:
     page = await browser.page()
-    second = Served(Site(served.site.projection, served.site.store, anyio.Event()), 0)
-    listening = listen(served_settings := await to_thread.run_sync(free_settings))
-    url = f"http://127.0.0.1:{served_settings.port}"
+    projection, store = served.site.projection, served.site.store
+    settings = ObservatorySettings(port=free_port())
     browser.base = "http://127.0.0.1:"
-    async with anyio.create_task_group() as tasks:
-        server = Server(second.site, served_settings)
-        tasks.start_soon(server.serve, [listening])
-        await page.goto(url)
+    async with serving(Site(projection, store, anyio.Event()), settings):
+        await page.goto(f"http://127.0.0.1:{settings.port}")
         await page.get_by_text("live", exact=True).wait_for()
-        second.site.stop.set()
-        server.should_exit = True
-        await page.get_by_text("connection lost, trying again").wait_for()
-    listening.close()
+    await page.get_by_text("connection lost, trying again").wait_for()
     placed = OrderPlaced(
         symbol="NEWUSDT", interval_ms=60_000, open_time=1_704_067_200_000, origin="live", order=EVENT, decision=EVENT,
         control_version=3, venue="paper", cause="intent", side="BUY", quantity=1.0, closes=0.0, reference=1.0,
         valid_until=None,
     )  # fmt: skip
-    projection = served.site.projection
     await projection.log.append_at(StreamKey("orders"), f"{projection.now}-0", encode("orders", placed).data)
     await served.turn()
-    again = Site(projection, served.site.store, anyio.Event())
-    listening = listen(served_settings)
-    async with anyio.create_task_group() as tasks:
-        server = Server(again, served_settings)
-        tasks.start_soon(server.serve, [listening])
+    async with serving(Site(projection, store, anyio.Event()), settings):
         await page.get_by_role("link", name="NEWUSDT").wait_for()
         await page.get_by_text("live", exact=True).wait_for()
-        again.stop.set()
-        server.should_exit = True
         await page.context.close()
-    listening.close()
     browser.faults = [fault for fault in browser.faults if "net::ERR" not in fault and "[object Event" not in fault]
-
-
-def free_settings() -> Any:
-    """Settings with a free port."""
-    from bench.installation import free_port
-    from shared.settings import ObservatorySettings
-
-    return ObservatorySettings(port=free_port())
