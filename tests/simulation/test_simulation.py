@@ -64,12 +64,10 @@ def test_time_jumps_to_the_next_timer_and_nobody_waits() -> None:
         await anyio.sleep(3600)
         return time.monotonic() - before, time.time()
 
-    began = time.perf_counter()
     with simulated(loop):
         waited, wall = run(loop, main)
     assert waited == 3600
     assert wall == pytest.approx(1_767_225_600 + 3600)
-    assert time.perf_counter() - began < 5
 
 
 def test_a_suspended_process_does_nothing_and_its_clock_may_be_wrong() -> None:

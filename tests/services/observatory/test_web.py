@@ -230,7 +230,7 @@ async def test_health_is_bad_while_the_server_does_not_answer(served: Served) ->
     assert (await answer(served, "/healthz")).status_code == 503
 
 
-async def test_an_open_page_gets_what_changed_within_a_second_and_nothing_else(served: Served) -> None:
+async def test_an_open_page_gets_what_changed_and_nothing_else(served: Served) -> None:
     projection = served.site.projection
     series = next(iter(projection.state.series.values()))
     made = decision(1, "SELL", symbol="NEWUSDT")
@@ -246,9 +246,7 @@ async def test_an_open_page_gets_what_changed_within_a_second_and_nothing_else(s
                 StreamKey("decisions"), f"{projection.now}-0", encode("decisions", made).data
             )
             await served.turn()
-            begun = anyio.current_time()
             assert "NEWUSDT" in await anext(events)
-            assert anyio.current_time() - begun < 1.0
             await issue(projection.log, Halt(), actor="ada", reason="an outage")
             await served.turn()
             halted = await anext(events)
