@@ -14,6 +14,7 @@ What the server answers, by what helps (``shared.log.connection`` sorts it):
 succeed at any moment. A service is then needed at once, and its supervisor starts it soon.
 """
 
+import errno
 import os
 from typing import Final
 
@@ -87,13 +88,16 @@ CODES: Final[dict[type[Exception], int]] = {
     WrongAddressError: 2,
 }
 
+_ROOM: Final = "Make room where the installation has its state (state in [installation]) and where this command writes"
+
 
 def message(error: BaseException) -> str:
     """Return what is shown of an error. Of an event that cannot be written, because of a word that was given, only the
     field and what is expected of it; of a file, its name and what the system answered."""
-    if isinstance(error, OSError) and error.strerror and error.filename is not None:
-        names = filter(None, (error.filename, error.filename2))
-        return f"{' and '.join(os.fsdecode(each) for each in names)}: {error.strerror}"
+    if isinstance(error, OSError) and error.strerror and error.errno is not None:
+        names = [os.fsdecode(each) for each in (error.filename, error.filename2) if each is not None]
+        said = ": ".join(filter(None, (" and ".join(names), error.strerror)))
+        return f"{said}. {_ROOM}" if error.errno in {errno.ENOSPC, errno.EDQUOT} else said
     return str(error).partition("; event: ")[0] if isinstance(error, UnwritableError) else str(error)
 
 

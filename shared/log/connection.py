@@ -56,6 +56,7 @@ _CHANGE: Final = {
     "WRONGPASS": f"Check {_LOGIN}",
     "NOPERM": "`conclave access` writes what the user of each service must be allowed to do",
     "ERR DB index": "Write a database in url in [redis] that the server has; 0 always exists",
+    "WRONGTYPE": "A key of Conclave was written by another program: write another database in url in [redis]",
     _NO_CLIENT: "Raise its limit: CONFIG SET maxclients <number>, and in its configuration file",
 }
 """What a person must change after an error, by the beginning of its text."""
@@ -69,6 +70,11 @@ _TRUST: Final = (
     "Is it TLS that it speaks (tls-port), is its certificate for this host name, and was it signed by what "
     "`ca` in [redis] names?"
 )
+_SPOKEN: Final = (
+    "Is it running, is it a Redis server, and do both sides use TLS or neither (rediss:// or redis:// in url in "
+    "[redis])?"
+)
+"""Asked where something took the connection, or may have taken it, and did not answer as a server does."""
 
 Command = Sequence[str | bytes]
 Sent = Callable[[], Awaitable[None]]
@@ -123,7 +129,7 @@ class Connection:
                 await link.connect()  # type: ignore[no-untyped-call]  # not annotated
         except TimeoutError:
             await connection.close()
-            raise UnavailableError(f"no server at {where}: no answer within {limit_s:.0f} s. Is it running?") from None
+            raise UnavailableError(f"no server at {where}: no answer within {limit_s:.0f} s. {_SPOKEN}") from None
         except RedisError as error:
             await connection.close()
             raise _unopened(where, error) from None
@@ -301,4 +307,6 @@ def _unopened(where: str, error: RedisError) -> UnavailableError | ServerError:
         return UnavailableError(f"no trusted server at {where}: {error.__context__}. {_TRUST}")
     if error.status_code or isinstance(error, ResponseError):
         return judged(where, error)
-    return UnavailableError(f"no server at {where}: {str(error).rstrip('.')}. Is it running?")
+    text = str(error).rstrip(".")
+    unreached = text.startswith("Error ") and " connecting to " in text  # as redis-py says that nothing took it
+    return UnavailableError(f"no server at {where}: {text}. {'Is it running?' if unreached else _SPOKEN}")

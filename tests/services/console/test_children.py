@@ -15,7 +15,7 @@ import pytest
 import redis
 
 from bench.installation import free_port
-from services.console.errors import exit_code
+from services.console.errors import exit_code, message
 from services.console.run import processes
 from services.console.run.installation import _missing, found_if_new, partition_in, service_names
 from services.console.run.processes import Child, Supervisor, console_command
@@ -216,6 +216,14 @@ async def test_a_child_whose_log_is_on_a_full_disk_runs_all_the_same(tmp_path: P
 )
 def test_a_disk_that_refuses_ends_a_command_with_a_message(error: OSError) -> None:
     assert exit_code(error) == 2
+    assert message(error).startswith(f"x: {error.strerror}")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_says_where_to_make_room_also_when_the_system_names_no_file(number: int) -> None:
+    said = message(OSError(number, os.strerror(number)))
+    assert said.startswith(f"{os.strerror(number)}. Make room")
+    assert "state in [installation]" in said
 
 
 def test_an_error_that_no_answer_of_the_system_explains_is_a_bug() -> None:

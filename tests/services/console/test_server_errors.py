@@ -8,8 +8,10 @@ from typing import Final, NamedTuple
 import pytest
 import redis
 
+from schemas.catalogue import STREAMS
 from services.console.errors import exit_code
 from services.console.run.service import supervised
+from shared.log import StreamKey
 from shared.log.connection import judged
 from shared.server.embedded import EmbeddedServer
 from shared.telemetry import logs
@@ -114,6 +116,26 @@ def test_every_group_of_commands_and_every_service_says_what_to_do(
         assert err.count("\n") == 1, (words, err)
         assert PASSWORD not in out + err
         assert PASSWORD[3:] not in out + err, "a part of the password"
+
+
+@pytest.mark.parametrize("words", [*COMMANDS, *SERVICES], ids=" ".join)
+def test_a_key_that_another_program_wrote_is_named_as_that(
+    words: tuple[str, ...],
+    server: EmbeddedServer,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    desk = Desk(server.url, tmp_path, capsys)
+    monkeypatch.setattr(logs, "configure", lambda _: None)
+    with redis.Redis.from_url(server.url) as client:
+        client.flushall()
+        client.mset({StreamKey(name).key: "no stream" for name in STREAMS})
+        code, out, err = desk(*words)
+        client.flushall()
+    assert code in {1, 2}
+    assert "written by another program" in " ".join((out + err).split()), (out, err)
+    assert "Traceback" not in err
 
 
 @pytest.mark.parametrize(

@@ -103,12 +103,16 @@ async def test_a_certificate_for_another_name_is_refused(empty_redis_url: str, t
 async def test_a_server_that_speaks_plain_text_is_refused(empty_redis_url: str, tmp_path: Path) -> None:
     port = urlsplit(empty_redis_url).port
     assert port is not None
-    assert str(port) in await refused(address(port, make(tmp_path, ["localhost"])))
+    said = await refused(address(port, make(tmp_path, ["localhost"])))
+    assert str(port) in said
+    assert "do both sides use TLS or neither (rediss:// or redis://" in said
 
 
 async def test_a_client_without_tls_gets_nothing_from_a_server_with_it(empty_redis_url: str, tmp_path: Path) -> None:
     with encrypted(empty_redis_url, tmp_path) as port:
-        assert f"no server at localhost:{port}" in await refused(f"redis://localhost:{port}/0")
+        said = await refused(f"redis://localhost:{port}/0")
+        assert f"no server at localhost:{port}" in said
+        assert "do both sides use TLS or neither (rediss:// or redis://" in said
 
 
 async def test_a_server_that_demands_a_certificate_of_its_clients_gets_it(empty_redis_url: str, tmp_path: Path) -> None:
