@@ -10,6 +10,7 @@ import importlib
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from types import ModuleType
 from typing import Final, Literal
 
@@ -85,6 +86,13 @@ def library(name: Library) -> ModuleType:
         raise LibraryMissingError(
             f"this needs the library {package}: {install_command(EXTRAS[package])} ({error})"
         ) from error
+
+
+def require(*packages: str) -> None:
+    """Raise ``LibraryMissingError`` if one of the packages is not installed, without importing any."""
+    if missing := [package for package in packages if find_spec(package) is None]:
+        extras = ",".join(sorted({EXTRAS[package] for package in missing}))
+        raise LibraryMissingError(f"this needs {' and '.join(missing)}: {install_command(extras)}")
 
 
 def network_module(family: str) -> ModuleType:

@@ -27,7 +27,7 @@ from rich.text import Text
 from services.console.context import asynchronous
 from services.console.demo import live
 from services.console.demo.retrain import BY, ONLY_BY_REQUEST, retrain
-from services.console.demo.train import MODELS, Runner, promote, train_all
+from services.console.demo.train import MODELS, Runner, promote, require_packages, train_all
 from services.console.demo.view import Board
 from services.console.evidence.money import show_money
 from services.console.output import terminal
@@ -77,6 +77,7 @@ async def demo(
     started = time.monotonic()
     if exchange is not None and bars is not None:
         raise click.UsageError("--bars and --exchange exclude each other")
+    require_packages(live.MODELS if exchange is not None else MODELS)
     market = None if exchange is not None else _market(bars, symbol, interval)
     folder = Path(tempfile.mkdtemp(prefix="conclave-demo-"))
     try:
@@ -177,7 +178,7 @@ def _runner(settings_file: Path) -> Runner:
             start_new_session=True,
         )
         if result.returncode:
-            raise InstallationError(result.stderr.decode().strip() or f"{words[0]} failed")
+            raise InstallationError(result.stderr.decode().strip().removeprefix("conclave: ") or f"{words[0]} failed")
         return result.stdout.decode()
 
     return run

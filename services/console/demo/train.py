@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, NamedTuple
@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from shared.artifacts import ArtifactStore, Manifest
+from shared.families.libraries import require
 from shared.settings import Settings
 
 
@@ -37,8 +38,16 @@ LONGEST_FIRST: Final = ("patchtst", "nhits", "xgboost", "lightgbm")
 AT_ONCE: Final = max(min(os.cpu_count() or 1, len(MODELS)), 1)
 WHY: Final = "the first models of the demo: no gate has judged them"
 
+PACKAGES: Final = {"xgboost": "xgboost", "lightgbm": "lightgbm", "nhits": "torch", "patchtst": "torch"}
+"""The package that fits each model."""
+
 Runner = Callable[..., Awaitable[str]]
 """Runs one console command and returns what it printed."""
+
+
+def require_packages(models: Iterable[str] = MODELS) -> None:
+    """Raise ``LibraryMissingError`` if a package that the models are trained with is not installed."""
+    require("scipy", "sklearn", *dict.fromkeys(PACKAGES[model] for model in models))
 
 
 async def train_all(
