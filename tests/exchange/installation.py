@@ -109,8 +109,17 @@ class Installation:
         await self.until(there, step=step, what=f"{count} subscriptions")
 
     async def to(self, n: int, *, late: int = 600, symbol: str = "") -> None:
-        """Advance to ``late`` ms after the close of bar ``n``, showing each bar on the stream, and wait for it."""
+        """Advance to ``late`` ms after the close of bar ``n``, showing each bar on the stream, and wait for it. If the
+        time is past it already, wait for it alone."""
         size = self.plan.series[0].interval_ms
+
+        async def written(number: int) -> None:
+            async def there() -> bool:
+                found = await self.numbers(symbol)
+                return bool(found) and found[-1] >= number
+
+            await self.until(there, what=f"bar {number} of {symbol or 'any'}")
+
         await self.exchange.push()
         for number in range(self.clock.ms // size, n + 1):
             self.clock.ms = max(self.clock.ms, (number + 1) * size - size // 2)
@@ -118,12 +127,8 @@ class Installation:
             await anyio.sleep(0)
             self.clock.ms = (number + 1) * size + late
             await self.exchange.push()
-
-            async def there(number: int = number) -> bool:
-                found = await self.numbers(symbol)
-                return bool(found) and found[-1] >= number
-
-            await self.until(there, what=f"bar {number} of {symbol or 'any'}")
+            await written(number)
+        await written(n)
 
 
 @asynccontextmanager
