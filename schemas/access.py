@@ -1,10 +1,10 @@
-"""The ``access`` stream: who signed in to the observatory and out of it, and who was refused."""
+"""The ``access`` stream: who signed in to the observatory and out of it, who was refused, and who retried input."""
 
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from schemas.common import Milliseconds
+from schemas.common import EventHex, Milliseconds
 
 Person = Annotated[str, Meta(min_length=1, max_length=64)]
 Address = Annotated[str, Meta(max_length=64)]
@@ -41,4 +41,18 @@ class SignedOut(Struct, frozen=True, tag="access.ended"):
     at: Milliseconds
 
 
-AccessEvent = SignedIn | SignInRefused | SignedOut
+class InputRetried(Struct, frozen=True, tag="access.retried"):
+    """A person who was signed in, or a program with a token, had the input of a dead letter appended again. ``letter``
+    is the event id of the dead letter, ``entry`` the id under which its input was appended. The reason is in
+    ``dead.retried`` on ``dead``, which services can write too; only the observatory writes here."""
+
+    person: Person
+    role: Role
+    by: Literal["password", "proxy", "token"]
+    address: Address
+    letter: EventHex
+    entry: Annotated[str, Meta(max_length=64)]
+    at: Milliseconds
+
+
+AccessEvent = SignedIn | SignInRefused | SignedOut | InputRetried

@@ -246,6 +246,7 @@ STREAMS: Final[dict[str, StreamSpec]] = {
                 "trainer",
                 "executor",
                 "console",
+                "observatory",
             ),
             readers=("archiver", "watcher", "observatory", "phone", "console"),
             partitioned=True,
@@ -295,7 +296,7 @@ STREAMS: Final[dict[str, StreamSpec]] = {
             partitioned=False,
             retention_ms=None,
             version=1,
-            summary="Who signed in to the observatory and out of it, and who was refused.",
+            summary="Who signed in to the observatory and out of it, who was refused, and who retried input.",
         ),
     )
 }

@@ -416,7 +416,7 @@ async def test_whoever_may_write_what_the_trainer_may_cannot_stop_a_voter(empty_
 ALLOWED: Final = {
     "shared.log.events": "decodes for all readers",
     "shared.audit.written": "names the writer of an entry, readable or not",
-    "services.console.run.retrying": "asks whether one entry can be read now",
+    "shared.commands.retrying": "asks whether one entry can be read now",
     "services.console.run.dead_letters": "shows one entry, readable or not",
 }
 """The modules that may decode an entry themselves."""

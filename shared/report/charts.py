@@ -57,7 +57,7 @@ def reliability(dots: Sequence[Sequence[Dot]]) -> Chart:
 def _panel(axes: "Axes", name: str, bins: Sequence[Dot], top: float) -> None:
     shade = colour(name.lower())
     axes.set(xlim=(0, top), ylim=(0, top), xlabel="predicted")
-    marks = [mark / 10 for mark in range(0, round(10 * top) + 1, 1 if top <= 0.5 else 2)]
+    marks = [0.0, top / 2, top]
     axes.set_xticks(marks)
     axes.set_yticks(marks)
     axes.text(0.04, 0.95, name, transform=axes.transAxes, va="top", color=colour("ink"), weight="bold")
@@ -219,9 +219,11 @@ def matrix(counts: Sequence[Sequence[int]], rows: str, columns: str) -> Chart:
     if not sum(map(sum, counts)):
         return Chart("Nothing to compare with yet.")
     with house_style():
-        figure = canvas(448, 224)
-        axes = plot_area(figure, left=84, right=4, top=44, bottom=6)
-        axes.set(xlim=(0, 3), ylim=(3, 0), xlabel=columns, ylabel=rows)
+        figure = canvas(456, 232)
+        axes = plot_area(figure, left=92, right=4, top=52, bottom=6)
+        axes.set(xlim=(0, 3), ylim=(3, 0))
+        axes.set_xlabel(columns, labelpad=9)
+        axes.set_ylabel(rows, labelpad=9)
         axes.set_xticks([0.5, 1.5, 2.5], ACTIONS)
         axes.set_yticks([0.5, 1.5, 2.5], ACTIONS)
         axes.grid(visible=False)

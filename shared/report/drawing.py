@@ -82,7 +82,7 @@ def house_style() -> Iterator[None]:
         "text.color": colour("soft"),
         "text.parse_math": False,
         "xtick.color": colour("soft"),
-        "xtick.major.pad": 6,
+        "xtick.major.pad": 9,
         "xtick.major.size": 0,
         "ytick.color": colour("soft"),
         "ytick.major.size": 0,

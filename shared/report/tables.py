@@ -1,7 +1,7 @@
 """Make the tables of pages and terminal: each has a title, column heads and rows of text."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from schemas.common import ACTIONS
 from schemas.gates import GateVerdict
@@ -22,6 +22,9 @@ from shared.report.text import (
     version_words,
 )
 
+NAMES: Final = ("artifact", "decision")
+"""Heads of columns of digests, which may begin with a digit."""
+
 
 class TextTable(NamedTuple):
     """A table of plain text; a renderer must escape it. ``prose`` are the heads of the columns of long text."""
@@ -30,6 +33,21 @@ class TextTable(NamedTuple):
     heads: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
     prose: tuple[str, ...] = ()
+
+    @property
+    def words(self) -> frozenset[int]:
+        """Return the columns of names and words, which begin on the left; numbers end on the right."""
+        return frozenset(
+            column
+            for column, head in enumerate(self.heads)
+            if head in NAMES or _is_words([row[column] for row in self.rows])
+        )
+
+
+def _is_words(cells: Sequence[str]) -> bool:
+    """Return whether most cells that say something begin with a letter."""
+    said = [cell for cell in cells if cell not in ("", NONE)]
+    return 2 * sum(cell[0].isalpha() for cell in said) > len(said)
 
 
 def overview(title: str, candidates: Sequence[Candidate]) -> TextTable:

@@ -17,9 +17,9 @@ from schemas.operations import DeadLetterRetried, Refusal
 from services.console.context import asynchronous, settings_of
 from services.console.output import OUTPUT, echo_json, echo_unreadable, printable, terminal
 from services.console.parsing import COUNT
-from services.console.run.retrying import Letter, original, retry, unsound
 from shared.archive import stream_entries
 from shared.archive.installed import store_of
+from shared.commands.retrying import Letter, original, retry, unsound
 from shared.log import Entry, Log, StreamKey
 from shared.log.events import Unreadable, events_of
 from shared.log.leases import id_order

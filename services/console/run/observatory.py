@@ -9,7 +9,7 @@ import click
 import msgspec
 from rich.table import Table
 
-from schemas.access import Role, SignedIn, SignInRefused
+from schemas.access import InputRetried, Role, SignedIn, SignInRefused
 from services.console.context import asynchronous, login, settings_of
 from services.console.output import OUTPUT, echo_json, echo_unreadable, terminal
 from services.console.parsing import COUNT
@@ -187,7 +187,7 @@ def token(context: click.Context, name: str, role: Role, actor: str, reason: str
 @click.pass_context
 @asynchronous
 async def sign_ins(context: click.Context, /, last: int, output: str) -> None:
-    """Show who signed in and out, and who was refused, newest last."""
+    """Show who signed in and out, who was refused, and who retried input in the pages, newest last."""
     unreadable = Unreadable()
     async with reached_log(settings_of(context), "conclave:console") as log:
         entries = await log.tail(StreamKey("access"), last) if last else []
@@ -213,6 +213,8 @@ def _what(event: Any) -> str:
             return f"signed in as {role}, by {by}"
         case SignInRefused(reason=reason):
             return f"refused: {REFUSED[reason]}"
+        case InputRetried(letter=letter, entry=entry):
+            return f"retried dead letter {letter[:12]} as {entry}"
         case _:
             return "signed out"
 

@@ -9,8 +9,9 @@ from litestar.exceptions import NotFoundException
 from litestar.params import FromPath
 from msgspec import Struct
 
-from schemas.codec import UnreadableError, opened
+from schemas.codec import Envelope, UnreadableError, opened
 from services.observatory.doctor import DoctorNow
+from services.observatory.journal import Letter
 from services.observatory.screens import health
 from services.observatory.web.pages import page, part
 from services.observatory.web.site import Site, SiteOf
@@ -73,18 +74,30 @@ async def letter_answer(site: SiteOf, name: FromPath[str]) -> LetterScreen:
     return await _letter(site, name)
 
 
-async def _letter(site: Site, name: str) -> LetterScreen:
-    """Read a letter that is kept at its place. Raises ``NotFoundException``."""
+def kept_letter(site: Site, name: str) -> Letter:
+    """Return a letter that is kept, by its event id or the beginning of it. Raises ``NotFoundException``."""
     letters = site.projection.state.letters.recent if DIGITS.fullmatch(name) else []
     kept = next((letter for letter in reversed(letters) if letter.id.startswith(name)), None)
     if kept is None:
         raise NotFoundException(f"no dead letter that is kept begins with {name!r}; `conclave dead-letters list`")
+    return kept
+
+
+async def written_letter(site: Site, kept: Letter) -> Envelope[Any] | None:
+    """Return a letter as it was written; None if it is no longer on the log, or cannot be read."""
     place = StreamKey("dead", kept.partition)
     entries = await site.projection.log.scan(place, after=preceding(kept.entry), until=kept.entry, count=1)
-    event: Any = None
-    with suppress(UnreadableError):  # what is kept of it is shown then
-        event = opened("dead", entries[0].data).envelope.event if entries else None
-    shown = event or kept
+    with suppress(UnreadableError):
+        return opened("dead", entries[0].data).envelope if entries else None
+    return None
+
+
+async def _letter(site: Site, name: str) -> LetterScreen:
+    """Read a letter that is kept at its place. Raises ``NotFoundException``."""
+    kept = kept_letter(site, name)
+    written = await written_letter(site, kept)
+    event: Any = written.event if written is not None else None
+    shown = event or kept  # what is kept of it is shown then
     return LetterScreen(
         id=kept.id,
         at=kept.at,

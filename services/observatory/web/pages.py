@@ -14,6 +14,7 @@ from litestar.exceptions import (
 from litestar.response import Redirect
 from litestar.status_codes import HTTP_500_INTERNAL_SERVER_ERROR
 
+from services.observatory.web.faults import page_of, wants_page
 from services.observatory.web.rendering import render
 from services.observatory.web.site import Site
 from shared.control import ControlError
@@ -59,8 +60,8 @@ def from_own_pages(request: "Request[Any, Any, Any]") -> None:
 
 
 def failed(request: "Request[Any, Any, Any]", error: Exception) -> Response[Any]:
-    """Answer an error: in JSON to a client of the API, by the form to sign in to a request for a page, in one
-    line to any other client."""
+    """Answer an error: in JSON to a client of the API, by the form to sign in to a request for a page, by a page to a
+    browser, in one line to any other client."""
     path = request.url.path
     if (
         isinstance(error, NotAuthorizedException)
@@ -78,6 +79,8 @@ def failed(request: "Request[Any, Any, Any]", error: Exception) -> Response[Any]
         if isinstance(error, OvertakenError):
             body["overtaken"] = True
         return Response(body, status_code=status, media_type=MediaType.JSON)
+    if wants_page(request.scope["headers"], path):
+        return Response(page_of(status, detail, path), status_code=status, media_type=MediaType.HTML)
     return Response(f"{status}: {detail or 'not found'}\n", status_code=status, media_type=MediaType.TEXT)
 
 

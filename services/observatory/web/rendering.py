@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any, Final, NamedTuple
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+from markdown_it import MarkdownIt
 from markupsafe import Markup, escape
 
 from services.observatory.jobs import TrainingStep
@@ -20,6 +21,8 @@ GLYPHS: Final = {"BUY": "▲", "SELL": "▼", "HOLD": "■"}
 MINUTE_MS: Final = 60_000
 FLAT: Final = 0.01
 """The least height of a chart of losses, in nats: below it losses look as flat as they are."""
+PAIR: Final = re.compile(r"(?:^| )([a-z_]+)=(.*?)(?= [a-z_]+=|$)")
+KEY: Final = re.compile(r"conclave:(?:\{p(\d+)\}:)?([a-z]+)")
 MILLISECONDS: Final = re.compile(r"\b1\d{12}\b")
 
 
@@ -56,6 +59,9 @@ def environment() -> Environment:
         "e_value": e_value,
         "signed": signed,
         "loss_lines": loss_lines,
+        "markdown": markdown,
+        "pairs": pairs,
+        "stream": stream,
     }
     own = {"asset": address, "release": version(), "points": points, "linked": True, "viewer": VIEWER.get}
     made.globals |= own
@@ -120,6 +126,24 @@ def coded(text: str) -> Markup:
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704  # escaped before
 
 
+def markdown(text: str) -> Markup:
+    """Return a text in Markdown as HTML. HTML in it is escaped; its first heading is one of third level."""
+    lowered = re.sub(r"^(#{1,4}) ", r"\1## ", text, flags=re.MULTILINE)
+    shown = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image").render(lowered)
+    wide = shown.replace("<table>", '<div class="wide" tabindex="0" role="group" aria-label="Table"><table>')
+    return Markup(wide.replace("</table>", "</table></div>"))  # noqa: S704  # the library escapes
+
+
+def pairs(text: str) -> list[tuple[str, str]]:
+    """Return the fields of a command in one line, `name=value name=value`, as names and values."""
+    return [(name, value) for name, value in PAIR.findall(text)]
+
+
+def stream(key: str) -> str:
+    """Return a key of the log as the name of its stream, with the partition unless it is the first."""
+    return KEY.sub(lambda found: found[2] + (f" {found[1]}" if found[1] not in (None, "0") else ""), key)
+
+
 def slug(name: str) -> str:
     """Return a name as an id of an element."""
     return "".join(each if each.isalnum() else f"_{ord(each):x}_" for each in name)
@@ -162,8 +186,9 @@ def loss_lines(steps: Sequence[TrainingStep]) -> list[LossLine]:
         "held": [step.held for step in steps],
     }
     low, high = min(map(min, columns.values())), max(map(max, columns.values()))
-    across, down = 120 / (len(steps) - 1), 36 / max(high - low, FLAT)
-    return [
-        LossLine(name, " ".join(f"{n * across:.1f},{38 - (value - low) * down:.1f}" for n, value in enumerate(column)))
-        for name, column in columns.items()
-    ]
+    middle, across, down = (low + high) / 2, 120 / (len(steps) - 1), 36 / max(high - low, FLAT)
+
+    def points_of(column: Sequence[float]) -> str:
+        return " ".join(f"{n * across:.1f},{20 - (value - middle) * down:.1f}" for n, value in enumerate(column))
+
+    return [LossLine(name, points_of(column)) for name, column in columns.items()]

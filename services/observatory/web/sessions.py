@@ -41,6 +41,10 @@ AGAIN_S: Final = 60.0
 """For so long a name that the proxy gives and that is not in the file is not recorded again, nor an address that tries
 to sign in too often."""
 REMEMBERED: Final = 1_000
+SHOWS: Final = (
+    "the observatory only shows until a person may sign in: `conclave observatory user add NAME --role operator "
+    "--reason ...`"
+)
 _log = logging.getLogger("observatory")
 
 By = Literal["password", "proxy", "token"]
@@ -280,9 +284,11 @@ def require(caller: Caller, role: Role) -> None:
     """Raise ``PermissionDeniedException`` unless a caller has a role, or one with more rights."""
     if caller.is_at_least(role):
         return
+    if not caller.name:
+        raise PermissionDeniedException(SHOWS)
     may = "may only look" if caller.role == "viewer" else "may not approve"
     raise PermissionDeniedException(
-        f"{caller.name or 'this caller'} is {'an' if caller.role == 'operator' else 'a'} {caller.role} and {may}: "
+        f"{caller.name} is {'an' if caller.role == 'operator' else 'a'} {caller.role} and {may}: "
         f"`conclave observatory user add NAME --role {role} --reason ...`"
     )
 

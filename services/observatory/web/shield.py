@@ -3,6 +3,8 @@
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any, Final
 
+from services.observatory.web.faults import page_of, wants_page
+from services.observatory.web.sessions import SHOWS
 from shared.settings import LOOPBACK
 
 Scope = MutableMapping[str, Any]
@@ -13,9 +15,6 @@ ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 READING: Final = frozenset({"GET", "HEAD"})
 ACTING: Final = READING | {"POST"}
-SHOWS: Final = (
-    "the observatory only shows until a person may sign in: `conclave observatory user add NAME --role operator`"
-)
 HEADERS: Final = (
     (
         b"content-security-policy",
@@ -64,7 +63,9 @@ class Shield:
         if hostname(host) not in self._hosts:
             await _refuse(hardened, 421, f"this is not the host {host!r}: add it to names in [observatory]")
         elif scope["method"] not in (ACTING if signs_in else READING):
-            await _refuse(hardened, 405, SHOWS if not signs_in else "expected GET, HEAD or POST")
+            reason = SHOWS if not signs_in else "expected GET, HEAD or POST"
+            shown = page_of(405, reason, scope["path"]) if wants_page(scope["headers"], scope["path"]) else ""
+            await _refuse(hardened, 405, reason, shown)
         else:
             await self._app(scope, receive, hardened)
 
@@ -79,7 +80,9 @@ def hostname(host: str) -> str:
     return host.partition(":")[0].casefold()
 
 
-async def _refuse(send: Send, status: int, reason: str) -> None:
-    headers = [(b"content-type", b"text/plain; charset=utf-8"), *([(b"allow", b"GET, HEAD")] if status == 405 else [])]
+async def _refuse(send: Send, status: int, reason: str, page: str = "") -> None:
+    """Answer with a page, or with one line. To another host it is a line alone, since no style is loaded from there."""
+    kind = b"text/html; charset=utf-8" if page else b"text/plain; charset=utf-8"
+    headers = [(b"content-type", kind), *([(b"allow", b"GET, HEAD")] if status == 405 else [])]
     await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": f"{reason}\n".encode()})
+    await send({"type": "http.response.body", "body": (page or f"{reason}\n").encode()})

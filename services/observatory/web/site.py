@@ -64,6 +64,8 @@ class Site:
         self.stop = stop
         self.checking = anyio.CapacityLimiter(1)
         """Links are checked, and charts drawn, one at a time: Matplotlib is not made for threads."""
+        self.retrying = anyio.Lock()
+        """Refused input is appended again one at a time: each retry first looks for an earlier one."""
         self._parts: dict[View, tuple[int, Parts]] = {}
         self._cards: dict[str, tuple[now.SeriesNow, str]] = {}
 

@@ -11,8 +11,10 @@ from schemas.control import Halt, Promote, Propose, Resume, SetApprovalRule, Sta
 from shared import people
 from shared.control.issuing import current, history, issue
 from shared.control.signing import generate, load_private
+from shared.training.ledger import TRAINING
 from tests.services.observatory.test_acting import PASSWORD, Acted, running
 from tests.services.observatory.test_browser import AXE, CHROMIUM, Browser, browsing
+from tests.services.observatory.test_retrying import refused, unread
 from tests.shared.control.test_issuing import A1, A2
 
 pytestmark = [
@@ -306,3 +308,29 @@ async def test_every_page_to_act_fits_desk_and_phone_and_has_no_serious_fault_of
             ]
             assert faults == [], f"{name} {size} {scheme}"
         await page.context.close()
+
+
+async def test_a_dead_letter_is_retried_by_keyboard_alone(acted: Acted, browser: Browser) -> None:
+    letter = await refused(acted, unread())
+    page = await signed_in(browser)
+    await page.keyboard.press("g")
+    await page.keyboard.press("s")
+    await page.wait_for_url("**/health")
+    await page.locator("#letters summary").first.focus()
+    await page.keyboard.press("Enter")
+    await page.get_by_role("link", name="Retry…").focus()
+    await page.keyboard.press("Enter")
+    await page.wait_for_url(f"**/health/letters/{letter}/retry")
+    await page.locator("#f-reason:focus").wait_for()
+    assert await acted.log.scan(TRAINING) == []
+    folder = os.environ.get("SCREENSHOTS")
+    if folder:
+        await page.screenshot(path=Path(folder) / "letter-retry-desk-light.png", full_page=True)
+    await page.keyboard.type("this release reads it")
+    await page.keyboard.press("Enter")
+    await page.get_by_text("Appended to conclave:training as").wait_for()
+    assert len(await acted.log.scan(TRAINING)) == 1
+    await acted.site.projection.turn()
+    await page.get_by_role("link", name="Back to Health").focus()
+    await page.keyboard.press("Enter")
+    await page.locator("#letters").get_by_text("retried", exact=True).wait_for()

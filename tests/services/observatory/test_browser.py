@@ -171,6 +171,29 @@ async def test_what_happens_is_on_an_open_page_without_a_reload(served: Served, 
     await page.locator("#status").get_by_text("HALTED", exact=True).wait_for()
 
 
+async def test_a_person_who_comes_back_reads_what_changed_meanwhile(served: Served, browser: Browser) -> None:
+    page = await browser.page()
+    await page.add_init_script(
+        """if (!sessionStorage.getItem("been")) {
+          sessionStorage.setItem("been", "yes");
+          const last = { at: Date.now() - 8 * 3600 * 1000, equity: 99000, fills: 0, version: 3 };
+          localStorage.setItem("conclave-looked", JSON.stringify(last));
+        }"""
+    )
+    await page.goto(served.url)
+    await page.locator("#since").get_by_text("Since you looked 8 h ago").wait_for()
+    words = await page.locator("#since").inner_text()
+    assert "equity +1,000" in words
+    assert f"configuration 3 → {served.site.projection.newest.version}" in words
+    projection = served.site.projection
+    await issue(projection.log, Halt(), actor="ada", reason="an outage")
+    await served.turn()
+    await page.locator("#since").get_by_text(f"configuration 3 → {projection.newest.version}").wait_for()
+    await page.reload()
+    await page.get_by_text("live", exact=True).wait_for()
+    assert not await page.locator("#since").is_visible()
+
+
 async def test_a_decision_is_verified_in_the_page_and_all_of_it_works_by_keyboard(
     served: Served, browser: Browser
 ) -> None:

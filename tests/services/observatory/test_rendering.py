@@ -3,7 +3,7 @@
 import pytest
 
 from services.observatory.jobs import TrainingStep
-from services.observatory.web.rendering import FLAT, coded, loss_lines, offset
+from services.observatory.web.rendering import FLAT, coded, loss_lines, markdown, offset, pairs, stream
 
 
 def test_what_stands_between_backquotes_is_code_and_everything_is_escaped() -> None:
@@ -22,5 +22,30 @@ def test_losses_are_drawn_on_one_scale_and_a_flat_one_is_flat() -> None:
     assert lines["train"] == "0.0,2.0 120.0,38.0"
     assert lines["held"] == "0.0,20.0 120.0,20.0"
     flat = {line.name: line.points for line in loss_lines([TrainingStep(n, 1.0, 1.0 + FLAT / 36, 1.0) for n in (1, 2)])}
-    assert flat["train"] == "0.0,38.0 120.0,38.0"
-    assert flat["held"] == "0.0,37.0 120.0,37.0"
+    assert flat["train"] == "0.0,20.5 120.0,20.5"
+    assert flat["held"] == "0.0,19.5 120.0,19.5"
+
+
+def test_a_card_is_shown_as_a_page_and_brings_no_markup_of_its_own() -> None:
+    shown = markdown("# A model\n\n- `rsi`\n\n| a | b |\n|---|---|\n| 1 | <b>2</b> |\n\n<script>x</script>\n")
+    assert "<h3>A model</h3>" in shown
+    assert "<li><code>rsi</code></li>" in shown
+    assert "<td>&lt;b&gt;2&lt;/b&gt;</td>" in shown
+    assert "<script" not in shown
+    assert "style=" not in shown
+    assert "javascript:" not in markdown("[x](javascript:alert)").replace("[x](javascript:alert)", "")
+
+
+def test_a_command_in_one_line_is_read_as_its_fields() -> None:
+    line = "model=a weights=b:0.5,c:0.5 policy=(set_voting_policy rule=mean) forced=True"
+    assert pairs(line)[:2] == [("model", "a"), ("weights", "b:0.5,c:0.5")]
+    assert pairs(line)[-1] == ("forced", "True")
+    assert pairs("reason=two words here note=x") == [("reason", "two words here"), ("note", "x")]
+    assert pairs("") == []
+
+
+def test_a_key_is_shown_as_its_stream_and_partition() -> None:
+    assert stream("conclave:{p0}:market") == "market"
+    assert stream("conclave:{p3}:market@17-0") == "market 3@17-0"
+    assert stream("conclave:control") == "control"
+    assert stream("BTCUSDT.csv:1204") == "BTCUSDT.csv:1204"

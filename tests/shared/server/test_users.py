@@ -19,6 +19,7 @@ from schemas.operations import PhoneAnswers
 from services.guard.main import Guard
 from services.observatory.projection import Projection
 from services.phone.main import SHOWN
+from shared.commands.retrying import RETRIED, may_append
 from shared.control.issuing import ControlWriter, issue
 from shared.log import Commit, HaltedError, Owner, StreamKey
 from shared.log.appending import append_next
@@ -135,6 +136,14 @@ def test_operators_and_the_services_that_issue_commands_alone_append_to_control(
     }
     trains = {user for user in users.USERS if may(server, user, "XADD conclave:training * e x")}
     assert trains == {"console", "trainer", "observatory"}
+
+
+def test_the_pages_retry_a_request_and_neither_a_bar_nor_a_trade(server: redis.Redis) -> None:
+    allowed = {name for name in RETRIED if may(server, "observatory", f"XADD {STREAMS[name].key()} * e x")}
+    assert allowed == {"training"}
+    assert allowed == {name for name in RETRIED if may_append("observatory", name)}
+    assert may(server, "observatory", f"XADD {STREAMS['dead'].key()} * e x")
+    assert not any(may(server, "phone", f"XADD {STREAMS[name].key()} * e x") for name in (*RETRIED, "dead"))
 
 
 def test_the_voter_and_those_that_halt_alone_move_a_fence(server: redis.Redis) -> None:

@@ -1,4 +1,4 @@
-"""Append the entry of a dead letter to its stream again, where that is sound."""
+"""Append the entry of a dead letter to its stream again, where that is sound: for the console, and for the pages."""
 
 import re
 from typing import Final, NamedTuple
@@ -14,6 +14,7 @@ from shared.log import Entry, Log, StreamKey, preceding
 from shared.log.connection import ServerError
 from shared.log.events import events_of, reported_elsewhere
 from shared.log.leases import id_order
+from shared.server.users import USERS
 from shared.training.ledger import TrainingWriter
 
 RAW_CHARACTERS: Final = 2000
@@ -21,6 +22,8 @@ RAW_CHARACTERS: Final = 2000
 RACES: Final = 20
 CONTENT: Final = ("impossible_prices", "negative_volume", "not_finite", "off_grid", "bad_row")
 TWICE: Final = ("duplicate", "conflict", "out_of_order")
+RETRIED: Final = ("market", "trades", "training")
+"""Streams to which input is appended again; entries of the others are made by a service from its own input."""
 _SOURCE: Final = re.compile(r"(?:conclave:(?:\{p(\d{1,6})\}:)?)?([a-z]+)@(\d{1,20}-\d{1,20})")
 
 
@@ -60,13 +63,14 @@ class Retry(NamedTuple):
     before: bool
 
 
-async def original(log: Log, archive: SegmentStore, letter: Letter) -> Entry | None:
-    """Return the refused entry: from the log, else from the archive, else from the letter if it has all of its bytes.
-    None if it is in none of them, or the input was not on a stream."""
+async def original(log: Log, archive: SegmentStore | None, letter: Letter) -> Entry | None:
+    """Return the refused entry: from the log, else from the archive if there is one to look into, else from the letter
+    if it has all of its bytes. None if it is in none of them, or the input was not on a stream."""
     if letter.place is None:
         return None
     place, entry_id = letter.place
-    for history in (WholeHistory(log), WholeHistory(log, archive)):
+    histories = [WholeHistory(log), *([WholeHistory(log, archive)] if archive is not None else [])]
+    for history in histories:
         try:
             async for page in history.slices(place, after=preceding(entry_id), until=entry_id):
                 return page[0]
@@ -81,8 +85,9 @@ async def original(log: Log, archive: SegmentStore, letter: Letter) -> Entry | N
     return None
 
 
-async def unsound(log: Log, letter: Letter, entry: Entry | None) -> str | None:
-    """Return why the entry of a letter must not be appended again; None if it may be."""
+async def unsound(log: Log, letter: Letter, entry: Entry | None, *, archived: bool = True) -> str | None:
+    """Return why the entry of a letter must not be appended again; None if it may be. ``archived``: whether the archive
+    was looked into for it."""
     reason = letter.event.reason
     if letter.place is None:
         return f"its source is {letter.event.source}, not a stream: correct the source, and feed it again"
@@ -91,7 +96,7 @@ async def unsound(log: Log, letter: Letter, entry: Entry | None) -> str | None:
         return f"it was refused for what it says ({reason}), and would be again: correct the source, and feed it again"
     if reason in TWICE:
         return f"it was refused for its order ({reason}), and would be again: find out who wrote it twice, or too late"
-    if stream not in ("market", "training", "trades"):
+    if stream not in RETRIED:
         writers = ", ".join(STREAMS[stream].writers)
         return (
             f"entries of {stream} are made by {writers} from its own input, in its order, and under its digest: one "
@@ -100,7 +105,8 @@ async def unsound(log: Log, letter: Letter, entry: Entry | None) -> str | None:
     if reason == "handler_failed" and stream == "market":
         return "other services have handled this bar, and would be given it twice"
     if entry is None:
-        return "the entry is neither on the stream nor in the archive, and the letter has the beginning of it only"
+        gone = "neither on the stream nor in the archive" if archived else "no longer on the stream"
+        return f"the entry is {gone}, and the letter has the beginning of it only"
     try:
         event = decode(stream, entry.data).event
     except UnreadableError as error:
@@ -110,7 +116,13 @@ async def unsound(log: Log, letter: Letter, entry: Entry | None) -> str | None:
     return await _refused_request(log, event) if stream == "training" else None
 
 
-async def retry(log: Log, archive: SegmentStore, letter: Letter, *, actor: str, reason: str) -> Retry:
+def may_append(user: str, stream: str) -> bool:
+    """Return whether the server lets a user append to a stream, by the catalogue. A server without users of the
+    catalogue lets everybody, as it does its administrator."""
+    return user not in USERS or user in STREAMS[stream].writers
+
+
+async def retry(log: Log, archive: SegmentStore | None, letter: Letter, *, actor: str, reason: str) -> Retry:
     """Append the entry of a letter to its stream again, and record who wanted it and why on ``dead``. An entry that an
     earlier retry appended, and did not record, is only recorded.
 
@@ -118,20 +130,20 @@ async def retry(log: Log, archive: SegmentStore, letter: Letter, *, actor: str, 
     an actor or a reason that cannot be recorded."""
     entry = await original(log, archive, letter)
     before = await _copy(log, entry) if entry is not None else None
-    why_not = await unsound(log, letter, entry) if before is None else None
+    why_not = await unsound(log, letter, entry, archived=archive is not None) if before is None else None
     if entry is None or why_not is not None:
         raise RefusedError(f"dead letter {letter.id[:12]} cannot be retried: {why_not}")
     _note(letter, entry.id, actor, reason, 0)  # what cannot be recorded is refused before anything is written
-    try:
-        appended = before or await _append(log, entry.place, entry.data)
-        if before is None or letter.retried is None:
-            note = _note(letter, appended, actor, reason, await log.time(letter.partition))
+    appended = before or await _append(log, entry.place, entry.data)
+    if before is None or letter.retried is None:
+        note = _note(letter, appended, actor, reason, await log.time(letter.partition))
+        try:
             await _append(log, StreamKey("dead", letter.partition), note.data)
-    except ServerError as error:
-        raise RefusedError(
-            f"the server does not let this user append to {entry.place.key}: {error}. Retry as a user who may "
-            f"({', '.join(STREAMS[entry.place.stream].writers)}), or write the entry again at its source"
-        ) from None
+        except RefusedError as error:
+            raise RefusedError(
+                f"it was appended to {entry.place.key} as {appended}, and not recorded: {error}. Retried once more, it "
+                "is only recorded"
+            ) from None
     return Retry(entry.place, appended, before is not None)
 
 
@@ -154,11 +166,17 @@ async def _copy(log: Log, entry: Entry) -> str | None:
 
 
 async def _append(log: Log, place: StreamKey, data: bytes) -> str:
-    for _ in range(RACES):
-        newest = id_order((await log.extent(place)).last)[0]
-        entry_id = f"{max(await log.time(place.partition), newest + 1)}-0"
-        if await log.append_at(place, entry_id, data):
-            return entry_id
+    try:
+        for _ in range(RACES):
+            newest = id_order((await log.extent(place)).last)[0]
+            entry_id = f"{max(await log.time(place.partition), newest + 1)}-0"
+            if await log.append_at(place, entry_id, data):
+                return entry_id
+    except ServerError as error:
+        raise RefusedError(
+            f"the server does not let this user append to {place.key}: {error}. Retry as a user who may "
+            f"({', '.join(STREAMS[place.stream].writers)}), or write the entry again at its source"
+        ) from None
     raise RefusedError(f"{RACES} other entries were appended to {place.key} first, one after another; try again")
 
 
