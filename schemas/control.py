@@ -349,15 +349,15 @@ class SetApprovalRule(Struct, frozen=True, tag="set_approval_rule"):
     """Set which commands need a second person, and who may approve them. While a rule is in force, a new one needs a
     second person too. The rule has no effect on votes, so a rollback does not change it.
 
-    ``commands``: the tags of those commands, of ``promote`` and ``set_weights`` (with it, steps up the ladder need one
-    too). Empty: no command needs a second person. ``approvers``: the holders of the keys that approve; actors, while no
-    key is trusted."""
+    ``commands``: the tags of those commands, of ``promote``, ``set_weights`` (with it, steps up the ladder need one
+    too), ``set_ladder`` and ``promote_policy`` (with it, ``set_voting_policy`` needs one too). Empty: no command needs
+    a second person. ``approvers``: the holders of the keys that approve; actors, while no key is trusted."""
 
     commands: tuple[Tag, ...] = ()
     approvers: tuple[Annotated[str, Meta(min_length=1, max_length=64)], ...] = ()
 
 
-Proposable = Promote | SetWeights | SetApprovalRule
+Proposable = Promote | SetWeights | SetApprovalRule | PromotePolicy | SetVotingPolicy | SetLadder
 
 
 class Propose(Struct, frozen=True, tag="propose"):

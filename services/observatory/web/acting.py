@@ -22,7 +22,7 @@ from services.observatory.web.site import Site, SiteOf
 from shared.commands.desk import CommandDesk, Done, Preview
 from shared.commands.forms import FORMS, WEIGHT_OF, Form, command_of
 from shared.control import State, canonical
-from shared.control.changes import words
+from shared.control.changes import policy_differences, words
 from shared.control.drafting import OvertakenError
 from shared.control.issuing import RefusedError
 
@@ -239,6 +239,7 @@ def _texts(data: Mapping[str, Any]) -> dict[str, str]:
 
 def _form(site: Site, state: State, form: Form, values: Mapping[str, str], fault: str = "") -> Response[str]:
     registered = [(digest, one.model) for digest, one in state.artifacts.items() if digest not in state.retired]
+    shadows = state.policy_shadows
     shown = page(
         site,
         "act-form.html",
@@ -248,6 +249,7 @@ def _form(site: Site, state: State, form: Form, values: Mapping[str, str], fault
         fault=fault,
         models=sorted({*state.models, *(model for _, model in registered)}),
         artifacts=sorted(registered, key=lambda pair: (pair[1], pair[0])),
+        policies=[(digest, policy_differences(state.policy, state.policies[digest].policy)) for digest in shadows],
         weights={f"{WEIGHT_OF}{name}": state.models[name].weight or 0.0 for name in state.voting},
     )
     shown.status_code = 409 if fault else 200

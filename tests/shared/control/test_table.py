@@ -123,6 +123,7 @@ STATES: dict[str, tuple[Command, ...]] = {
     "policy promoted": (*CANDIDATE, PromotePolicy(CALM_DIGEST, forced=True)),
     "policy rolled back": (*CANDIDATE, PromotePolicy(CALM_DIGEST, forced=True), Rollback()),
     "policy of a stacker in shadow": (*LABELLED, StartPolicyShadow(STACKED)),
+    "two persons for policies": (*CANDIDATE, SetApprovalRule(("promote_policy", "set_ladder"), ("bo",))),
 }
 COMMANDS: dict[str, Command] = {
     "found": FOUNDED[0],
@@ -204,6 +205,10 @@ COMMANDS: dict[str, Command] = {
     "voting policy as in shadow": CALM,
     "voting policy with numbers and another rule": SetVotingPolicy(stacker=STACKED.stacker),
     "register a model called ensemble": artifact("ensemble", C1),
+    "propose policy, forced": Propose(PromotePolicy(CALM_DIGEST, forced=True)),
+    "propose voting policy": Propose(SetVotingPolicy(quorum_count=1)),
+    "propose ladder": Propose(SetLadder(automatic=True)),
+    "two persons for policies": SetApprovalRule(("promote_policy", "set_ladder"), ("bo",)),
 }
 
 
