@@ -33,6 +33,7 @@ from schemas.control import (
 from shared.control import Rejected, State
 from shared.control.apply.approval import approval_of
 from shared.control.issuing import RefusedError
+from shared.control.policies import champion_of
 from shared.voting.changes import changed_policy
 
 Kind = Literal["model", "artifact", "policy", "rule", "number", "weight", "weights", "yes"]
@@ -77,7 +78,11 @@ PROMOTION: Final = (
     Field("accept_changes", "Accept changes", "yes", help="features, family or libraries differ"),
 )
 POLICY: Final = Field("policy", "Voting policy", "policy", required=True, help="its digest, or the first digits")
-POLICY_PROMOTION: Final = (POLICY, Field("forced", "Force", "yes", help="without a passed verdict; recorded"))
+POLICY_PROMOTION: Final = (
+    POLICY,
+    Field("probation", "Probation", "number", help="decisions within which it must be confirmed"),
+    Field("forced", "Force", "yes", help="without a passed verdict; recorded"),
+)
 VOTING: Final = (
     Field("rule", "Rule", "rule", help="mean, logmean, logpool or consensus"),
     Field("temperature", "Temperature", "weight", help="above 1: less extreme probabilities"),
@@ -109,7 +114,7 @@ FORMS: Final[Mapping[str, Form]] = {
             Rollback,
             (
                 Field("to", "To version", "number", help="empty: the version before the last change"),
-                Field("model", "Only model", "model", help="empty: all champions, weights and policies"),
+                Field("model", "Only model", "model", help="ensemble: the voting policy; empty: all, with weights"),
             ),
             "Restore the champions and weights of an earlier version.",
         ),
@@ -287,7 +292,7 @@ def _converted(form: Form, kind: Any, fields: Mapping[str, Any]) -> Any:
 
 
 def _champion(state: State, model: str) -> str:
-    champion = state.model(model).champion
+    champion = champion_of(state, model)
     if champion is None:
         voting = ", ".join(state.voting) or "none"
         raise FormError(f"{model!r} has no champion to confirm; the voting models are: {voting}")

@@ -17,7 +17,7 @@ LEFT_OUT: Final = {"features", "libraries", "centre", "prior", "classes", "backt
 ELSEWHERE: Final = frozenset(
     [
         *("version", "head", "seen", "log_id", "models", "artifacts", "retired", "before", "past"),
-        *("probations", "approval", "proposals", "policies", "policy_shadows"),
+        *("probations", "approval", "proposals", "policies", "policy_shadows", "policy_before"),
     ]
 )
 """Fields of a state that are not compared one by one: models, artifacts, probations, the rule of two persons, proposals

@@ -9,6 +9,7 @@ from schemas.control import PromotePolicy, StartPolicyShadow, StopPolicyShadow
 from services.console.context import asynchronous
 from services.console.control.issuing import carry_out, changing
 from services.console.control.policy import changed_voting
+from services.console.parsing import POSITIVE
 from services.console.research.proposing import propose
 from shared.commands import forms
 from shared.control import State
@@ -47,6 +48,12 @@ async def stop(context: click.Context, /, digest: str, **options: Any) -> None:
 def policy_promotion_options(command: F) -> F:
     """Add the argument and the options of a promotion of a voting policy, issued or proposed."""
     for option in (
+        click.option(
+            "--probation",
+            type=POSITIVE,
+            metavar="N",
+            help="Revert automatically unless confirmed within N decisions (`conclave confirm ensemble`).",
+        ),
         click.option("--force", is_flag=True, help="Promote without a passed verdict; recorded as forced."),
         click.option(
             "--verdict", help="Event id of a verdict that passed (default: its newest, if that passed and is valid)."
@@ -59,7 +66,8 @@ def policy_promotion_options(command: F) -> F:
 
 def policy_promotion(state: State, prefix: str, options: Mapping[str, Any]) -> PromotePolicy:
     """Return the promotion that ``policy_promotion_options`` ask for."""
-    return PromotePolicy(policy_of(state, prefix), options["verdict"], forced=options["force"])
+    digest = policy_of(state, prefix)
+    return PromotePolicy(digest, options["verdict"], forced=options["force"], probation=options["probation"])
 
 
 @vote.command()
@@ -68,8 +76,8 @@ def policy_promotion(state: State, prefix: str, options: Mapping[str, Any]) -> P
 @click.pass_context
 @asynchronous
 async def promote(context: click.Context, /, digest: str, **options: Any) -> None:
-    """Put a voting policy from shadow in force. The former one continues in shadow, and `conclave rollback` restores
-    it."""
+    """Put a voting policy from shadow in force. The former one continues in shadow, and `conclave rollback --model
+    ensemble` restores it."""
     await carry_out(context, lambda state: policy_promotion(state, digest, options), options)
 
 

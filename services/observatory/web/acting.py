@@ -14,6 +14,7 @@ from litestar.params import FromPath, JSONBody
 from msgspec import Struct
 
 from schemas.codec import UNDECODABLE
+from schemas.common import ENSEMBLE
 from schemas.control import Approve, Command, CommandRecorded
 from services.observatory.web.pages import page
 from services.observatory.web.sessions import Caller, operator, require
@@ -247,7 +248,7 @@ def _form(site: Site, state: State, form: Form, values: Mapping[str, str], fault
         form=form,
         values=values,
         fault=fault,
-        models=sorted({*state.models, *(model for _, model in registered)}),
+        models=sorted({*state.models, *(model for _, model in registered), *([ENSEMBLE] if state.policies else [])}),
         artifacts=sorted(registered, key=lambda pair: (pair[1], pair[0])),
         policies=[(digest, policy_differences(state.policy, state.policies[digest].policy)) for digest in shadows],
         weights={f"{WEIGHT_OF}{name}": state.models[name].weight or 0.0 for name in state.voting},
