@@ -131,21 +131,23 @@ class Rollback(Struct, frozen=True, tag="rollback"):
     do not change, and retired artifacts stay retired.
 
     ``to``: the version to restore. None: the configuration before its last change, so that a second rollback goes
-    further back. ``model``: restore only the champion of this model."""
+    further back. ``model``: restore only the champion of this model; of ``ensemble``, the voting policy, once one was
+    in shadow."""
 
     to: Annotated[int, Meta(ge=1)] | None = None
     model: Name | None = None
 
 
 class ConfirmPromotion(Struct, frozen=True, tag="confirm_promotion"):
-    """End a probation; the champion stays."""
+    """End a probation; the champion stays. The model ``ensemble`` has voting policies as its artifacts."""
 
     model: Name
     artifact: DigestHex
 
 
 class RevertProbation(Struct, frozen=True, tag="revert_probation"):
-    """End a probation that was not confirmed in time; the former champion votes again.
+    """End a probation that was not confirmed in time; the former champion votes again, or the former voting policy is
+    in force again.
     ``decisions`` is the number of decisions during the probation that counted a ballot of the artifact, ``last`` the id
     of the last of them."""
 
@@ -224,11 +226,13 @@ class StopPolicyShadow(Struct, frozen=True, tag="stop_policy_shadow"):
 class PromotePolicy(Struct, frozen=True, omit_defaults=True, tag="promote_policy"):
     """Put a voting policy that runs in shadow in force. The former one continues in shadow; a rollback restores it.
 
-    ``verdict`` is the event id of a gate verdict that passed. Without one ``forced`` is needed."""
+    ``verdict`` is the event id of a gate verdict that passed. Without one ``forced`` is needed. ``probation``: the
+    promotion is reverted unless it is confirmed within this many decisions."""
 
     policy: DigestHex
     verdict: EventHex | None = None
     forced: bool = False
+    probation: Annotated[int, Meta(ge=1)] | None = None
 
 
 class SetGatePolicy(Struct, frozen=True, tag="set_gate_policy"):
@@ -349,15 +353,15 @@ class SetApprovalRule(Struct, frozen=True, tag="set_approval_rule"):
     """Set which commands need a second person, and who may approve them. While a rule is in force, a new one needs a
     second person too. The rule has no effect on votes, so a rollback does not change it.
 
-    ``commands``: the tags of those commands, of ``promote`` and ``set_weights`` (with it, steps up the ladder need one
-    too). Empty: no command needs a second person. ``approvers``: the holders of the keys that approve; actors, while no
-    key is trusted."""
+    ``commands``: the tags of those commands, of ``promote``, ``set_weights`` (with it, steps up the ladder need one
+    too), ``set_ladder`` and ``promote_policy`` (with it, ``set_voting_policy`` needs one too). Empty: no command needs
+    a second person. ``approvers``: the holders of the keys that approve; actors, while no key is trusted."""
 
     commands: tuple[Tag, ...] = ()
     approvers: tuple[Annotated[str, Meta(min_length=1, max_length=64)], ...] = ()
 
 
-Proposable = Promote | SetWeights | SetApprovalRule
+Proposable = Promote | SetWeights | SetApprovalRule | PromotePolicy | SetVotingPolicy | SetLadder
 
 
 class Propose(Struct, frozen=True, tag="propose"):

@@ -4,13 +4,15 @@
 
 It checks that the pack is signed (by that key), that each entry in it has the id of its content, that the control
 entries form one chain up to the version that is proved and are signed where keys are trusted, and that what the pack
-says of the promotion, of readiness, of verdicts and of non-interference stands in those entries. Exit code 0 it holds,
-1 it does not. The format is described in docs/reference/proof-packs.md.
+says of the promotion, of readiness, of verdicts and of non-interference stands in those entries. What was promoted is
+an artifact or a voting policy; of a policy it also checks the content by its digest, and counts the scores of the
+verdict again. Exit code 0 it holds, 1 it does not. The format is described in docs/reference/proof-packs.md.
 """
 
 import base64
 import hashlib
 import json
+import math
 import re
 import struct
 import sys
@@ -149,6 +151,29 @@ def of_two_persons(chain, entry, stated):
     return approval["command"]
 
 
+def of_scores(claims, evidence, found, policy):
+    """Counts the scores of each verdict on a voting policy again."""
+    for claim in claims:
+        if "left_out" in claim:
+            continue
+        stream, verdict = found.get(claim["verdict"], ("", {}))
+        rows = {}
+        for one in evidence:
+            if (one["stream"], one["partition"]) == ("scores", claim["partition"]):
+                name, _, event = opened(one)
+                # prediction.scored: artifact, probabilities, action, outcome, signed return, and those of the incumbent
+                if event[0] == "prediction.scored" and event[6].hex() == policy:
+                    rows[name] = [event[at] for at in (9, 11, 12, 22, 24, 26)]
+        ends = (verdict.get("first_score"), verdict.get("last_score"))
+        holds(stream == "gates" and verdict["scores"] == len(rows) and set(ends) <= set(rows), "scores are missing")
+        outcome = {"SELL": 0, "HOLD": 1, "BUY": 2}
+        gains = [math.log(max(p[outcome[o]], 0.01) / max(q[outcome[o]], 0.01)) for p, _, o, _, q, _ in rows.values()]
+        sums = math.fsum(gains), math.fsum(mine - theirs for _, _, _, mine, _, theirs in rows.values())
+        acts = sum(action != "HOLD" for _, action, *_ in rows.values())
+        means = all(abs(claim[n] - s / len(rows)) <= 1e-9 for n, s in zip(("gain", "return"), sums, strict=True))
+        holds(means and (claim["scores"], claim["acts"]) == (len(rows), acts), "the scores come to other sums")
+
+
 def check(pack, trusted=None):
     """Raises ``BadError``, or says what was proved; first, what speaks against the promotion."""
     whole = {name: value for name, value in pack.items() if name != "signature"}
@@ -168,9 +193,13 @@ def check(pack, trusted=None):
     command, by = entry["command"], (entry["actor"], entry["reason"], entry["at"])
     if command["type"] == "approve":
         command = of_two_persons(chain, entry, what["proposed"])
-    said = (command["type"], command.get("artifact"), *by, command["forced"])
-    stated = ("promote", artifact, what["by"], what["why"], what["at"], what["forced"])
+    kind, named = ("promote_policy", "policy") if "content" in what else ("promote", "artifact")
+    said = (command["type"], command.get(named), *by, command.get("forced", False))
+    stated = (kind, artifact, what["by"], what["why"], what["at"], what["forced"])
     holds(said == stated, "the promotion is not the one recorded")
+    if "content" in what:
+        holds(hashlib.sha256(what["content"].encode()).hexdigest() == artifact, "the content of the policy is another")
+        of_scores(body.get("scores", []), pack["evidence"], found, artifact)
     for one in body["loaded"]:
         stream, event = found.get(one["event"], ("", {}))
         holds(stream == "readiness" and event["artifact"] == artifact, f"readiness {one['event']} is not there")

@@ -12,7 +12,8 @@ Writes
     first (the last two are causes to retrain); ``ActionDue`` for each command that follows from these.
     ``control``: those commands, written by ``main`` and only where the gate policy allows it. Each has the command id
     ``gate-<event>`` of the event that calls for it, so that a crash in between issues none twice.
-    A voting policy in shadow is judged as an artifact of the model ``ENSEMBLE`` is, against the policy in force.
+    A voting policy in shadow is judged as an artifact of the model ``ENSEMBLE`` is, against the policy in force. One
+    that was promoted is watched as a champion is, by the scores of the former one.
 Remembers
     As its memo: the running statistics of each candidate, champion and the weights, and the newest versions of the
     configuration that were seen on ``scores`` and on ``features``. Its size does not grow with the number of scores.

@@ -131,7 +131,7 @@ def verdict(candidate: Candidate, policy: Policy, judgement: Judgement, version:
         policy=policy.name,
         policy_digest=policy.digest,
         overall=judgement.outcome,
-        gates=tuple(map(_gate_verdict, judgement.gates)),
+        gates=recorded(judgement),
         scores=candidate.scores,
         since=candidate.since,
         until=candidate.until,
@@ -141,6 +141,11 @@ def verdict(candidate: Candidate, policy: Policy, judgement: Judgement, version:
         recommended_weight=judgement.weight,
         advice=judgement.advice[:2000],
     )
+
+
+def recorded(judgement: Judgement) -> tuple[GateVerdict, ...]:
+    """Return the gates of a judgement as a verdict records them."""
+    return tuple(map(_gate_verdict, judgement.gates))
 
 
 def _gate_verdict(result: Gate) -> GateVerdict:

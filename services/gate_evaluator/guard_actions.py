@@ -4,12 +4,14 @@ from collections.abc import Iterator
 from typing import Any, Final, Literal
 
 from schemas.codec import Encoded, Envelope
+from schemas.common import ENSEMBLE
 from schemas.gates import ActionDue, GuardTripped
 from schemas.scores import PredictionScored
 from services.gate_evaluator import guard_state
 from services.gate_evaluator.events import caused, finite
 from services.gate_evaluator.guard_state import CONFIRM_BLOCKS, ChampionGuard
 from services.gate_evaluator.state import State
+from shared.control.policies import policy_digest
 from shared.control.state import Model
 from shared.gates.guard import Finding
 
@@ -21,6 +23,9 @@ def observe(state: State, envelope: Envelope[PredictionScored]) -> Iterator[Enco
     """Fold a score of a champion that replaced another, or of the former champion. A score counts if its stamp lies in
     the champion's present run."""
     score, version = envelope.event, envelope.event.control_version
+    if score.model == ENSEMBLE and score.artifact.hex() in state.control.policies:
+        yield from _observe_policy(state, envelope)
+        return
     slot = state.past(version).models.get(score.model, Model())
     if slot.champion is None or not slot.before or not state.roles.is_champion(score.model, slot.champion, version):
         return
@@ -34,6 +39,22 @@ def observe(state: State, envelope: Envelope[PredictionScored]) -> Iterator[Enco
         guard = guard_state.initial(score.model, slot.champion, former, version, score)
         state.memory.guards[score.model] = guard
     guard_state.evolve(guard, score, envelope.id.hex())
+    yield from conclude(state, envelope, guard)
+
+
+def _observe_policy(state: State, envelope: Envelope[PredictionScored]) -> Iterator[Encoded]:
+    """Fold a score of the voting policy that the one in force replaced."""
+    score, version, memory = envelope.event, envelope.event.control_version, state.memory
+    in_force, former = score.incumbent_artifact.hex() if score.incumbent_artifact else "", score.artifact.hex()
+    if not state.roles.is_champion(ENSEMBLE, in_force, version):
+        return
+    guard = memory.guards.get(ENSEMBLE)
+    if guard is None or (guard.artifact, guard.former) != (in_force, former):
+        before, known = state.past(version).policy_before, state.control.policies.get(in_force)
+        if known is None or not before or policy_digest(state.past(before).policy) != former:
+            return
+        guard = memory.guards[ENSEMBLE] = guard_state.initial_policy(in_force, former, version, score, known)
+    guard_state.evolve_policy(guard, score, envelope.id.hex())
     yield from conclude(state, envelope, guard)
 
 
@@ -74,6 +95,8 @@ def _tripped(state: State, envelope: Envelope[Any], guard: ChampionGuard, worst:
     )
     encoded = caused(envelope, tripped)
     yield encoded
+    if guard.model == ENSEMBLE and stage == "step_down":
+        return  # a voting policy is on no ladder: the alarm is all
     reason = f"guard {worst.guard}: {worst.value:g} of {worst.threshold:g} after {worst.samples} {worst.detail}"
     yield _due(state, encoded.envelope, guard, stage, reason)
 

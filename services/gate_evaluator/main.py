@@ -12,6 +12,7 @@ from schemas.control import Command, ConfirmPromotion, Rollback, SetWeights, Ste
 from schemas.gates import ActionDue, WeightsProposed
 from services.gate_evaluator.core import GROUP, Evaluator
 from shared.control.issuing import ControlWriter, Missing, RefusedError
+from shared.control.policies import champion_of
 from shared.control.signing import Signer, service_signer
 from shared.log import Log, StreamKey, TruncatedLogError, UnavailableError
 from shared.log.events import Unreadable, events_of
@@ -83,10 +84,8 @@ async def issue_for(control: ControlWriter, event: object, name: str) -> str:
     if command is None:
         return ""
     evidence = event.evidence if isinstance(event, ActionDue) else name
-    if isinstance(event, ActionDue):
-        slot = (await control.state()).models.get(event.model)
-        if slot is None or slot.champion != event.artifact:
-            return f"{event.action}: {event.artifact[:12]} is no longer the champion of {event.model}"
+    if isinstance(event, ActionDue) and champion_of(await control.state(), event.model) != event.artifact:
+        return f"{event.action}: {event.artifact[:12]} is no longer the champion of {event.model}"
     try:
         issued = await control.issue(command, actor=GROUP, reason=reason, command_id=f"gate-{evidence}")
     except (RefusedError, msgspec.ValidationError) as error:

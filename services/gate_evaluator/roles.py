@@ -3,13 +3,17 @@ voting policy in shadow is such an artifact, by its digest."""
 
 from collections.abc import Mapping
 
+from schemas.common import ENSEMBLE
+from schemas.control import SetVotingPolicy
 from shared.control import State as Control
-from shared.control.state import Model
+from shared.control.policies import policy_digest
+from shared.control.state import Model, Past
 
 
 class Roles:
     """The roles under ``version``. ``shadows`` and ``active`` (in shadow or voting) have the first version of an
-    artifact's present run; ``champions`` has a model's champion and the first version of its run.
+    artifact's present run; ``champions`` has a model's champion and the first version of its run, and under
+    ``ENSEMBLE`` the voting policy in force.
 
     A role that was lost and regained between two versions counts from the version at which it was regained. Roles
     follow from the control log alone, so no memo holds them."""
@@ -21,6 +25,7 @@ class Roles:
         self.champions: dict[str, tuple[str, int]] = {}
         self._models: Mapping[str, Model] = {}
         self._policies: tuple[str, ...] = ()
+        self._policy: SetVotingPolicy | None = None
 
     def advance(self, control: Control, version: int) -> None:
         """Follow the configuration up to ``version``, one version after another.
@@ -30,8 +35,8 @@ class Roles:
             raise LookupError(f"control version {version} has not been read yet, only {control.version}")
         for at in range(self.version + 1, version + 1):
             past = control.past[at]
-            if past.models is not self._models or past.policy_shadows != self._policies:
-                self._follow(past.models, past.policy_shadows, at)
+            if past.models is not self._models or past.policy_shadows != self._policies or past.policy != self._policy:
+                self._follow(past, at)
         self.version = max(self.version, version)
 
     def in_shadow(self, artifact: str, since: int) -> bool:
@@ -47,13 +52,14 @@ class Roles:
         champion, first = self.champions.get(model, ("", 0))
         return champion == artifact and first <= since
 
-    def _follow(self, models: Mapping[str, Model], policies: tuple[str, ...], version: int) -> None:
-        self._models, self._policies = models, policies
-        champions = {name: slot.champion for name, slot in models.items() if slot.champion is not None}
-        shadows = [artifact for slot in models.values() for artifact in slot.shadows]
-        self.shadows = {artifact: self.shadows.get(artifact, version) for artifact in (*shadows, *policies)}
+    def _follow(self, past: Past, version: int) -> None:
+        self._models, self._policies, self._policy = past.models, past.policy_shadows, past.policy
+        champions = {name: slot.champion for name, slot in past.models.items() if slot.champion is not None}
+        shadows = [artifact for slot in past.models.values() for artifact in slot.shadows]
+        self.shadows = {artifact: self.shadows.get(artifact, version) for artifact in (*shadows, *past.policy_shadows)}
         active = sorted({*shadows, *champions.values()})
         self.active = {artifact: self.active.get(artifact, version) for artifact in active}
+        champions.setdefault(ENSEMBLE, policy_digest(past.policy))
         self.champions = {
             name: (artifact, version if not self.is_champion(name, artifact, version) else self.champions[name][1])
             for name, artifact in sorted(champions.items())

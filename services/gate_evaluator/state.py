@@ -4,6 +4,7 @@ from typing import Final, NamedTuple
 
 from msgspec import Struct, ValidationError, field, msgpack
 
+from schemas.gates import GateVerdict
 from services.gate_evaluator import candidates
 from services.gate_evaluator.candidates import Candidate
 from services.gate_evaluator.contribution import ContributionState
@@ -129,6 +130,10 @@ class State:
         candidate = self.memory.candidates[artifact]
         rivals = self.rivals(candidate.key.model)
         return candidates.judge(candidate, self.policy(candidate.version), self.memory.live_latest, rivals)
+
+    def gates(self, artifact: str) -> tuple[GateVerdict, ...]:
+        """Return the present gates of a candidate, as a verdict would record them; none without a score that counts."""
+        return candidates.recorded(self.judge(artifact)) if artifact in self.memory.candidates else ()
 
     def index_input_drifts(self) -> None:
         """Group the input drifts of the artifacts that are active under the newest stamp on ``features`` by feature

@@ -3,7 +3,8 @@ exchange does not hold what follows from the log.
 
 Reads
     ``control`` from its beginning, for the open probations and the venue of orders; ``decisions`` of all partitions,
-    starting ten minutes before each promotion, for the decisions that counted a ballot of the artifact on probation;
+    starting ten minutes before each promotion, for the decisions that counted a ballot of the artifact on probation,
+    or were made by the voting policy on probation;
     ``orders`` of all partitions while the policy names an exchange, for the last comparison of its account.
 Writes
     ``control``: ``RevertProbation``, with the number of decisions and the id of the last, and ``Halt``, with the words

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
 from schemas.codec import Envelope
+from schemas.common import ENSEMBLE
 from schemas.control import Halt, RevertProbation
 from schemas.decisions import DecisionMade
 from schemas.orders import AccountDiffers, AccountReconciled
@@ -24,7 +25,8 @@ class Difference(NamedTuple):
 
 
 class Counted(NamedTuple):
-    """The number of decisions that counted a ballot of the artifact on probation, and the id of the last."""
+    """The number of decisions that counted a ballot of the artifact on probation, or were made by the voting policy on
+    probation; and the id of the last."""
 
     decisions: int = 0
     last: str | None = None
@@ -55,11 +57,11 @@ def handle(counted: Counted, model: str, probation: Probation) -> RevertProbatio
 
 
 def _counts(event: object, model: str, probation: Probation) -> bool:
-    return (
-        isinstance(event, DecisionMade)
-        and event.control_version >= probation.version
-        and any((ballot.model, ballot.artifact) == (model, probation.artifact) for ballot in event.counted)
-    )
+    if not isinstance(event, DecisionMade) or event.control_version < probation.version:
+        return False
+    if model == ENSEMBLE:  # in force since that version: another policy would end the probation
+        return event.status == "decided"
+    return any((ballot.model, ballot.artifact) == (model, probation.artifact) for ballot in event.counted)
 
 
 def compared(last: Difference | None, events: Iterable[Envelope[Any]]) -> Difference | None:

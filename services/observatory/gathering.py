@@ -10,12 +10,12 @@ from typing import Final
 from msgspec import Struct, field
 
 from schemas.codec import UnreadableError, opened
-from schemas.control import Promote
 from schemas.decisions import DecisionMade
 from services.observatory.core import State
 from services.observatory.series import DecisionPoint, SeriesState, bars_of, decisions_of
 from shared.audit.blame import BlamedEvent
 from shared.audit.configurations import Configurations
+from shared.audit.proof_subject import subject_of
 from shared.audit.source import END
 from shared.control import effect_of
 from shared.log import START, Entry, Log, StreamKey, preceding
@@ -131,16 +131,18 @@ def _event(entry: Entry, name: bytes) -> object | None:
 async def _of_artifacts(
     log: Log, gathered: Gathered, state: State, configurations: Configurations, made: DecisionMade
 ) -> None:
-    """Fetch the verdicts and loads that the promotions of the members name, and the result of their training."""
+    """Fetch the verdicts and loads that the promotions of the members and of voting policies name, and the results of
+    training."""
     artifacts = {ballot.artifact for ballot in made.counted}
     for artifact in artifacts:
         if (trained := state.trained.get(artifact)) is not None:
             await _keep(log, gathered, StreamKey("training"), trained)
     for envelope in configurations.envelopes[: made.control_version]:
         command = effect_of(envelope.event.command)
-        if isinstance(command, Promote) and command.artifact in artifacts:
-            named = [("gates", command.verdict)] if command.verdict else []
-            for stream, name in [*named, *(("readiness", ready) for ready in command.ready)]:
+        promoted = subject_of(command)
+        if promoted is not None and (promoted.policy or promoted.artifact in artifacts):
+            named = [("gates", promoted.verdict)] if promoted.verdict else []
+            for stream, name in [*named, *(("readiness", ready) for ready in promoted.ready)]:
                 if (where := state.index.get(name)) is not None:
                     partition, _, entry = where.partition(" ")
                     await _keep(log, gathered, StreamKey(stream, int(partition)), entry)

@@ -7,7 +7,8 @@ something that happened is sent at once; others like it in the ten minutes after
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from schemas.control import CommandRecorded, Halt, Promote, Resume, RevertProbation, Rollback
+from schemas.common import ENSEMBLE
+from schemas.control import CommandRecorded, Halt, Promote, PromotePolicy, Resume, RevertProbation, Rollback
 from schemas.decisions import DecisionMade
 from schemas.gates import VerdictReached
 from schemas.market import BarClosed
@@ -150,6 +151,13 @@ def observe_command(state: State, recorded: CommandRecorded) -> list[Notice]:
                 state.trials[model] = ProbationState(artifact, recorded.version, probation)
             how = ", without a verdict" if forced else ""
             return report(state, "promoted", model, f"{artifact[:12]} votes for {model}{how}; {by}", recorded.at)
+        case PromotePolicy(policy=digest, forced=forced, probation=probation):
+            state.swaps[recorded.version] = recorded.at
+            if probation:
+                state.trials[ENSEMBLE] = ProbationState(digest, recorded.version, probation)
+            how = ", without a verdict" if forced else ""
+            text = f"voting policy {digest[:12]} is in force{how}; {by}"
+            return report(state, "promoted", ENSEMBLE, text, recorded.at)
         case Rollback(model=model):
             state.swaps[recorded.version] = recorded.at
             text = f"{model or 'the whole configuration'} was rolled back; {by}"
@@ -196,8 +204,10 @@ def _observe_decision(state: State, event: DecisionMade, partition: int, at: int
     for ballot in event.counted:
         probation = state.trials.get(ballot.model)
         if probation and probation.artifact == ballot.artifact and event.control_version >= probation.version:
-            probation.seen += 1
-            probation.over = at if probation.seen == probation.decisions else probation.over
+            _count(probation, at)
+    of_policy = state.trials.get(ENSEMBLE)
+    if of_policy and event.status == "decided" and event.control_version >= of_policy.version:
+        _count(of_policy, at)
     name = f"{event.symbol} {event.interval_ms // 1000} s"
     former = state.series.get(name)
     quiet = 0 if event.status == "decided" else (former.quiet if former else 0) + 1
@@ -208,6 +218,11 @@ def _observe_decision(state: State, event: DecisionMade, partition: int, at: int
         absent = ", ".join(f"{member.model} ({member.reason[:80]})" for member in event.absent)
         text = f"{name}: {quiet} rounds in a row without quorum; absent: {absent or 'none'}"
         yield from _check_quorum(state, text if quiet else f"{name} is decided again", at)
+
+
+def _count(probation: ProbationState, at: int) -> None:
+    probation.seen += 1
+    probation.over = at if probation.seen == probation.decisions else probation.over
 
 
 def _check_quorum(state: State, text: str, at: int) -> Iterator[Notice]:

@@ -5,23 +5,33 @@ described in ``docs/reference/proof-packs.md``.
 """
 
 import base64
+import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
-from schemas.codec import UnreadableError, framed, opened
-from schemas.control import Approve, CommandRecorded, Promote, Propose
-from schemas.gates import VerdictReached
-from schemas.scores import InterferenceChecked
+from schemas.codec import Envelope, UnreadableError, framed, opened
+from schemas.control import Approve, CommandRecorded, Propose
+from schemas.gates import GateVerdict, VerdictReached
+from schemas.scores import InterferenceChecked, PredictionScored
 from shared.audit.proof import canonical
+from shared.audit.proof_scores import recount, same
+from shared.audit.proof_subject import subject_of
 from shared.control import ControlError, ControlReader, effect_of
 from shared.control.signing import verify
 from shared.log import Entry, StreamKey
+from shared.log.leases import id_order
+from shared.runtime.service import Received
 
 PROMOTION: Final = "promotion"
 """The name of the check that only tells what speaks against the promotion."""
 SIGNATURE: Final = "signature"
 """The name of the check that an unsigned pack fails."""
+OF_OTHERS: Final = frozenset({"budget", "staleness"})
+"""Gates that depend on scores of other candidates, which a pack does not have."""
+Judge = Callable[[Sequence[Envelope[CommandRecorded]], Sequence[Received], str], Sequence[GateVerdict]]
+"""Returns the gates on a voting policy, by its digest, after scores under the commands of a log. The core of the
+gate-evaluator is such a function, and is passed in."""
 
 
 class ProofCheck(NamedTuple):
@@ -44,19 +54,20 @@ def reservations(forced: bool, verdicts: Sequence[str]) -> str:
     return "; ".join(parts)
 
 
-def check(pack: Any, trusted: str | None = None) -> list[ProofCheck]:
+def check(pack: Any, trusted: str | None = None, judge: Judge | None = None) -> list[ProofCheck]:
     """Check a pack by itself and return the results.
 
     Checked are its signature, the id of each entry, the control chain with its commands and signatures, and that the
     evidence supports what the body states. What speaks against the promotion comes first: a pack may hold that proves a
     forced promotion of a model that failed. ``trusted`` is the public key that must have signed it. Without ``trusted``
-    the signature only shows that the file is complete and unchanged since it was signed."""
+    the signature only shows that the file is complete and unchanged since it was signed. With ``judge`` the verdict on
+    a voting policy is reached again from the scores in the pack."""
     try:
         body, evidence = pack["body"], pack["evidence"]
         checks = [_of_signature(pack, trusted), *_of_evidence(evidence), *_of_control(body, evidence)]
         why = reservations(bool(body["what"]["forced"]), [verdict["overall"] for verdict in body["gates"]])
         first = [ProofCheck(PROMOTION, True, why)] if why else []
-        return [*first, *checks, *_of_claims(body, evidence)]
+        return [*first, *checks, *_of_claims(body, evidence), *_of_scores(body, evidence, judge)]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         return [ProofCheck("format", False, f"not a proof pack: {type(error).__name__}: {error}")]
 
@@ -120,6 +131,11 @@ def _of_claims(body: Any, evidence: Any) -> Iterator[ProofCheck]:
             continue
         events[envelope.id.hex()] = envelope.event
     artifact = body["what"]["artifact"]
+    if "content" in body["what"]:
+        good = hashlib.sha256(body["what"]["content"].encode()).hexdigest() == artifact
+        yield ProofCheck(
+            "voting policy", good, "its digest is that of its content" if good else "its content is another"
+        )
     good = any(_promotes(e, body) for e in events.values() if isinstance(e, CommandRecorded))
     yield ProofCheck("what", good, f"{body['what']['model']} {artifact[:12]} by {body['what']['by']}")
     yield from _proposal(events, body)
@@ -151,11 +167,12 @@ def _of_claims(body: Any, evidence: Any) -> Iterator[ProofCheck]:
 
 def _promotes(entry: CommandRecorded, body: Any) -> bool:
     """Return whether an entry is the promotion that the body states: of this artifact, by this person."""
-    what, command = body["what"], effect_of(entry.command)
+    what, promoted = body["what"], subject_of(effect_of(entry.command))
     return (
         entry.version == body["version"]
-        and isinstance(command, Promote)
-        and (command.artifact, command.forced) == (what["artifact"], what["forced"])
+        and promoted is not None
+        and (promoted.model, promoted.artifact, promoted.forced) == (what["model"], what["artifact"], what["forced"])
+        and promoted.policy == ("content" in what)
         and (entry.actor, entry.reason, entry.at) == (what["by"], what["why"], what["at"])
         and isinstance(entry.command, Approve) == ("proposed" in what)
     )
@@ -174,3 +191,44 @@ def _proposal(events: dict[str, Any], body: Any) -> Iterator[ProofCheck]:
         for e in events.values()
     )
     yield ProofCheck("proposed", good, f"as version {stated['version']} by {stated['by']}")
+
+
+def _of_scores(body: Any, evidence: Any, judge: Judge | None) -> Iterator[ProofCheck]:
+    """Count the scores of each verdict on a voting policy again, and reach the verdict again."""
+    if not body.get("scores"):
+        return
+    digest, control = body["what"]["artifact"], list[Envelope[CommandRecorded]]()
+    scores: dict[int, list[Received]] = {}
+    verdicts: dict[str, VerdictReached] = {}
+    for entry in sorted(map(_entry, evidence), key=lambda each: id_order(each.id)):
+        envelope = opened(entry.place.stream, entry.data).envelope
+        match envelope.event:
+            case CommandRecorded():
+                control.append(envelope)
+            case PredictionScored() as score if score.artifact.hex() == digest:
+                scores.setdefault(entry.place.partition, []).append(Received("scores", entry.id, envelope))
+            case VerdictReached() as verdict:
+                verdicts[envelope.id.hex()] = verdict
+            case _:
+                pass
+    for claim in body["scores"]:
+        counted, verdict = scores.get(claim["partition"], []), verdicts[claim["verdict"]]
+        where = f"partition {claim['partition']}"
+        if "left_out" in claim:
+            yield ProofCheck("scores", True, f"{where}: not in the pack: {claim['left_out']}")
+            continue
+        names = [each.envelope.id.hex() for each in counted]
+        good = len(counted) == verdict.scores and (names[0], names[-1]) == (verdict.first_score, verdict.last_score)
+        found = recount(each.envelope.event for each in counted)
+        words = f"{len(counted)} of the verdict, gain {1000 * found['gain']:+.2f} mnat a row"
+        yield ProofCheck("scores", good and same(claim, found), f"{where}: {words}")
+        if judge is not None:
+            yield _judged_again(verdict, judge(control, counted, digest), where)
+
+
+def _judged_again(verdict: VerdictReached, gates: Sequence[GateVerdict], where: str) -> ProofCheck:
+    again = {gate.name: gate for gate in gates}
+    known = [gate for gate in verdict.gates if gate.name not in OF_OTHERS]
+    wrong = [gate.name for gate in known if again.get(gate.name) != gate]
+    detail = f"differ: {', '.join(wrong)}" if wrong else f"{len(known)} gates follow from the scores"
+    return ProofCheck("verdict reached again", not wrong, f"{where}: {detail}")

@@ -18,21 +18,27 @@ from schemas.control import (
     ConfirmPromotion,
     Halt,
     Promote,
+    PromotePolicy,
     Propose,
     Refuse,
     Resume,
     Retire,
     Rollback,
     SetWeights,
+    StartPolicyShadow,
     StartShadow,
+    StopPolicyShadow,
     StopShadow,
 )
 from shared.control import Rejected, State
 from shared.control.apply.approval import approval_of
 from shared.control.issuing import RefusedError
+from shared.control.policies import champion_of
+from shared.voting.changes import changed_policy
 
-Kind = Literal["model", "artifact", "number", "weight", "weights", "yes"]
-"""What a field takes: a name, a digest, a whole number, a share, a share for each voting model, or yes."""
+Kind = Literal["model", "artifact", "policy", "rule", "number", "weight", "weights", "yes"]
+"""What a field takes: a name, a digest of an artifact or of a voting policy in shadow, the rule of a voting policy, a
+whole number, a share or another number, a share for each voting model, or yes."""
 
 
 class FormError(RefusedError):
@@ -71,6 +77,21 @@ PROMOTION: Final = (
     Field("forced", "Force", "yes", help="without a passed verdict, or before it is ready; recorded"),
     Field("accept_changes", "Accept changes", "yes", help="features, family or libraries differ"),
 )
+POLICY: Final = Field("policy", "Voting policy", "policy", required=True, help="its digest, or the first digits")
+POLICY_PROMOTION: Final = (
+    POLICY,
+    Field("probation", "Probation", "number", help="decisions within which it must be confirmed"),
+    Field("forced", "Force", "yes", help="without a passed verdict; recorded"),
+)
+VOTING: Final = (
+    Field("rule", "Rule", "rule", help="mean, logmean, logpool or consensus"),
+    Field("temperature", "Temperature", "weight", help="above 1: less extreme probabilities"),
+    Field("edge", "Edge", "weight", help="the smallest |P(BUY) - P(SELL)| for an action; it replaces the cost"),
+    Field("cost", "Cost", "weight", help="of entry and exit, a fraction of the price; it replaces the edge"),
+    Field("quorum_weight", "Weight of a quorum", "weight", help="0 to 1"),
+    Field("quorum_count", "Members of a quorum", "number"),
+    Field("valid_ms", "Intent valid", "number", help="milliseconds after the close of the bar"),
+)
 WEIGHTS: Final = Field("weights", "Weights", "weights", required=True, help="shares that sum to 1")
 HOURS: Final = Field("hours", "Hours", "number", help="how long it can be approved; empty: 24")
 PROPOSAL: Final = Field("proposal", "Proposal", "number", required=True, help="its number")
@@ -93,7 +114,7 @@ FORMS: Final[Mapping[str, Form]] = {
             Rollback,
             (
                 Field("to", "To version", "number", help="empty: the version before the last change"),
-                Field("model", "Only model", "model", help="empty: all champions, weights and policies"),
+                Field("model", "Only model", "model", help="ensemble: the voting policy; empty: all, with weights"),
             ),
             "Restore the champions and weights of an earlier version.",
         ),
@@ -119,6 +140,27 @@ FORMS: Final[Mapping[str, Form]] = {
             (WEIGHTS,),
             "Set the weights of all voting models.",
         ),
+        Form(
+            "start_policy_shadow",
+            "Start a voting policy in shadow",
+            StartPolicyShadow,
+            VOTING,
+            "Decide each round by another voting policy too: the one in force with other fields. No intent follows.",
+        ),
+        Form(
+            "stop_policy_shadow",
+            "Stop a voting policy in shadow",
+            StopPolicyShadow,
+            (POLICY,),
+            "Take a voting policy out of shadow.",
+        ),
+        Form(
+            "promote_policy",
+            "Promote a voting policy",
+            PromotePolicy,
+            POLICY_PROMOTION,
+            "Put a voting policy from shadow in force. The former one continues in shadow.",
+        ),
         Form("retire", "Retire", Retire, (MODEL, ARTIFACT), "Take an artifact out of service permanently."),
         Form(
             "propose",
@@ -133,6 +175,13 @@ FORMS: Final[Mapping[str, Form]] = {
             Propose,
             (WEIGHTS, HOURS),
             "Propose the weights of all voting models where control demands a second person.",
+        ),
+        Form(
+            "propose_policy",
+            "Propose a voting policy",
+            Propose,
+            (*POLICY_PROMOTION, HOURS),
+            "Propose to put a voting policy from shadow in force where control demands a second person.",
         ),
         Form(
             "approve",
@@ -166,6 +215,10 @@ def command_of(state: State, name: str, values: Mapping[str, str]) -> Command:
         fields["artifact"] = artifact_of(state, fields["model"], fields["artifact"])
     if form.command is ConfirmPromotion:
         fields["artifact"] = _champion(state, fields["model"])
+    if "policy" in fields:
+        fields["policy"] = policy_of(state, fields["policy"])
+    if form.command is StartPolicyShadow:
+        return _policy_shadow(state, form, fields)
     if form.command is Approve:
         return approving(state, _number(PROPOSAL, fields["proposal"]))
     if form.command is Propose:
@@ -198,9 +251,29 @@ def artifact_of(state: State, model: str, prefix: str) -> str:
     )
 
 
+def policy_of(state: State, prefix: str) -> str:
+    """Return the digest of the one voting policy in shadow that begins with ``prefix``. Raises ``FormError``."""
+    matches = [digest for digest in state.policy_shadows if digest.startswith(prefix.lower())]
+    if len(matches) == 1:
+        return matches[0]
+    there = ", ".join(digest[:12] for digest in state.policy_shadows) or "none"
+    raise FormError(
+        f"{len(matches)} voting policies in shadow begin with {prefix!r}, expected one; in shadow are: {there}"
+    )
+
+
+def _policy_shadow(state: State, form: Form, fields: Mapping[str, str]) -> StartPolicyShadow:
+    if not fields:
+        raise FormError(f"{form.title}: expected at least one field other than in the policy in force, got none")
+    try:
+        return StartPolicyShadow(changed_policy(state.policy, fields))
+    except msgspec.ValidationError as error:
+        raise FormError(f"{form.title}: {error}") from None
+
+
 def _proposal(form: Form, fields: dict[str, Any]) -> Propose:
     hours = _number(HOURS, fields.pop("hours", "24"))
-    tag = "set_weights" if WEIGHTS in form.fields else "promote"
+    tag = {"propose_weights": "set_weights", "propose_policy": "promote_policy"}.get(form.name, "promote")
     command: Propose = _converted(form, Propose, {"command": {"type": tag, **fields}, "valid_ms": hours * HOUR_MS})
     return command
 
@@ -219,7 +292,7 @@ def _converted(form: Form, kind: Any, fields: Mapping[str, Any]) -> Any:
 
 
 def _champion(state: State, model: str) -> str:
-    champion = state.model(model).champion
+    champion = champion_of(state, model)
     if champion is None:
         voting = ", ".join(state.voting) or "none"
         raise FormError(f"{model!r} has no champion to confirm; the voting models are: {voting}")

@@ -123,6 +123,7 @@ def fold(state: State, recorded: CommandRecorded) -> State:
         partitions=after.partitions,
         execution=after.execution,
         policy_shadows=after.policy_shadows,
+        policy_before=after.policy_before,
     )
     return structs.replace(
         after,

@@ -7,7 +7,7 @@ import msgspec
 from immutables import Map
 from msgspec import NODEFAULT, structs
 
-from schemas.control import Command, Promote, RegisterArtifact, SetApprovalRule, SetVotingPolicy, SetWeights, Stacker
+from schemas.control import Command, Proposable, RegisterArtifact, SetVotingPolicy, Stacker
 from shared.control.state import Model, State
 
 NOTHING: Final = "-"
@@ -17,7 +17,7 @@ LEFT_OUT: Final = {"features", "libraries", "centre", "prior", "classes", "backt
 ELSEWHERE: Final = frozenset(
     [
         *("version", "head", "seen", "log_id", "models", "artifacts", "retired", "before", "past"),
-        *("probations", "approval", "proposals", "policies", "policy_shadows"),
+        *("probations", "approval", "proposals", "policies", "policy_shadows", "policy_before"),
     ]
 )
 """Fields of a state that are not compared one by one: models, artifacts, probations, the rule of two persons, proposals
@@ -71,7 +71,7 @@ def _short_value(value: Any) -> str:
         return short(value) if len(value) == DIGEST else value
     if isinstance(value, tuple):
         return ",".join(str(each)[:12] for each in value)
-    if isinstance(value, SetVotingPolicy | Promote | SetWeights | SetApprovalRule):
+    if isinstance(value, Proposable):
         return f"({words(value)})"
     if isinstance(value, Stacker):
         return f"{value.base}+{'+'.join(member.model for member in value.members)}"

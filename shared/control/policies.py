@@ -14,10 +14,15 @@ _canonical: Final = msgspec.json.Encoder(order="deterministic").encode
 _decode: Final = msgspec.json.Decoder(SetVotingPolicy).decode
 
 
+def policy_text(policy: SetVotingPolicy) -> str:
+    """Return a voting policy's canonical text: JSON with sorted keys. A number that was given as an integer counts as
+    the float that readers decode."""
+    return _canonical(_decode(_canonical(policy))).decode()
+
+
 def policy_digest(policy: SetVotingPolicy) -> str:
-    """Return the SHA-256 of a voting policy's canonical bytes, as 64 hexadecimal digits. A number that was given as an
-    integer counts as the float that readers decode."""
-    return hashlib.sha256(_canonical(_decode(_canonical(policy)))).hexdigest()
+    """Return the SHA-256 of a voting policy's canonical text, as 64 hexadecimal digits."""
+    return hashlib.sha256(policy_text(policy).encode()).hexdigest()
 
 
 def champion_of(state: State, model: str) -> str | None:

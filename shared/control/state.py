@@ -37,8 +37,8 @@ class Model(Struct, frozen=True, gc=False):
 
 
 class Probation(Struct, frozen=True):
-    """A promotion that is reverted unless it is confirmed within ``decisions`` decisions that
-    count a ballot of it.
+    """A promotion that is reverted unless it is confirmed within ``decisions`` decisions that count a ballot of it. Of
+    a voting policy, under the model ``ENSEMBLE``: decisions that are made by it.
 
     ``version``: the one that the promotion made. ``at``: when it was recorded (ms since the epoch)."""
 
@@ -99,6 +99,7 @@ class Past(Struct, frozen=True, gc=False):
     partitions: int = 0
     execution: SetExecutionPolicy = SetExecutionPolicy()
     policy_shadows: tuple[str, ...] = ()
+    policy_before: int = 0
 
 
 class VersionLedger:
@@ -155,7 +156,8 @@ class State(Struct, frozen=True, gc=False):
     ``past``: the configuration of each version so far, and the ids of all commands. ``before``: the version that a
     rollback restores by default; 0 if there is none. ``proposals``: those that were neither approved nor refused, by
     the version of their entry; an expired one stays until the next is made. ``policies``: the voting policies that are
-    or were in shadow, by digest; ``policy_shadows``: the digests of those that are. States share what did not change
+    or were in shadow, by digest; ``policy_shadows``: the digests of those that are. ``policy_before``: the version
+    whose voting policy the present one replaced; 0 if there was none. States share what did not change
     between them; ``models``, a small mapping, is copied when a model changes."""
 
     version: int = 0
@@ -180,6 +182,7 @@ class State(Struct, frozen=True, gc=False):
     proposals: Map[int, Proposal] = Map()
     policies: Map[str, PolicyCandidate] = Map()
     policy_shadows: tuple[str, ...] = ()
+    policy_before: int = 0
 
     @property
     def voting(self) -> tuple[str, ...]:

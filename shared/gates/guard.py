@@ -3,6 +3,8 @@ folds.
 
 - ``harm``: an e-CUSUM of the loss minus the former champion's, in purged blocks of at least two hours. At 20 it
   recommends a lower step of the ladder, at 100 a rollback.
+- ``money``: the same of the return after costs, less than the former champion's. Only a voting policy is watched by it:
+  two of them may have the same probabilities and act differently.
 - ``catastrophe``: three consecutive blocks more than 0.10 nats worse than the class prior, with at least 300 rows.
 - Checks of every row: ``unreadable`` output; among the last 200 predictions ``constant`` (all equal), ``distinct`` or
   ``range`` too small, ``one_sided`` (BUY, or SELL, 90 % or more), and too many ``failures``.
@@ -27,7 +29,7 @@ Stage = Literal["continue", "demote", "rollback"]
 TWO_HOURS: Final = 2 * 3_600_000
 GRID: Final = 1000
 _ORDER: Final[dict[Stage, int]] = {"continue": 0, "demote": 1, "rollback": 2}
-_HARM, _OVER_PRIOR = range(2)
+_HARM, _OVER_PRIOR, _MONEY = range(3)
 
 
 class GuardPolicy(Struct, frozen=True, forbid_unknown_fields=True):
@@ -66,7 +68,8 @@ class Finding(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
 class ChampionWatch(Struct, array_like=True, forbid_unknown_fields=True):
     """The state of one guarded champion.
 
-    ``scale`` is three standard deviations of the block means of the loss difference in the backtest. ``recent`` is a
+    ``scale`` is three standard deviations of the block means of the loss difference in the backtest, ``money_scale``
+    of the difference of returns; 0: these are not compared. ``recent`` is a
     ring buffer of the last predictions, each as action * 1024 + thousandth of its probability. ``missed`` is a ring
     buffer with 1 for a failure and 0 for a prediction. ``last`` is its newest bar, of any origin. ``bad_blocks`` counts
     consecutive blocks over the threshold of ``catastrophe``."""
@@ -87,15 +90,25 @@ class ChampionWatch(Struct, array_like=True, forbid_unknown_fields=True):
     unreadable: int = 0
     answered: int = 0
     last: int = -1
+    money_scale: float = 0.0
+    money: Cusum = field(default_factory=Cusum)
 
 
 def initial(
-    *, horizon: int, interval_ms: int, scale: float = 0.05, policy: GuardPolicy = DEFAULT_GUARD, fewest: int = 20
+    *,
+    horizon: int,
+    interval_ms: int,
+    scale: float = 0.05,
+    policy: GuardPolicy = DEFAULT_GUARD,
+    fewest: int = 20,
+    money_scale: float = 0.0,
 ) -> ChampionWatch:
     """Start guarding. A block is two hours, or twice the horizon where that is longer."""
     bars = max(2 * horizon, math.ceil(TWO_HOURS / interval_ms))
-    open_block = Blocks(bars * interval_ms, horizon * interval_ms, 2, fewest)
-    return ChampionWatch(scale, interval_ms, open_block, policy.window, catastrophe=policy.catastrophe)
+    open_block = Blocks(bars * interval_ms, horizon * interval_ms, 3 if money_scale else 2, fewest)
+    return ChampionWatch(
+        scale, interval_ms, open_block, policy.window, catastrophe=policy.catastrophe, money_scale=money_scale
+    )
 
 
 def evolve(state: ChampionWatch, row: Row) -> ChampionWatch:
@@ -111,7 +124,10 @@ def evolve(state: ChampionWatch, row: Row) -> ChampionWatch:
     loss = -math.log(max(p[outcome], FLOOR))
     prior = -math.log(max(row.prior[outcome], FLOOR))
     harm = None if row.champion is None else loss + math.log(max(row.champion[outcome], FLOOR))
-    means = blocks.add(state.blocks, row.open_time, (harm, loss - prior))
+    values: tuple[float | None, ...] = (harm, loss - prior)
+    if state.money_scale:
+        values += (None if row.net is None or row.champion_net is None else row.champion_net - row.net,)
+    means = blocks.add(state.blocks, row.open_time, values)
     if means is not None:
         _close(state, means)
     state.block_rows += 1
@@ -135,7 +151,8 @@ def findings(
     """Return the result of every check at present. ``lag_ms``: from the champion's newest live bar to the market's;
     None while no live bar was scored, which alone can show a lag."""
     return (
-        _harm(state, policy),
+        _harm("harm", state.watch, policy, "e-CUSUM of the loss over the ghost's"),
+        *_money(state, policy),
         _catastrophe(state, policy),
         _finding("unreadable", state.unreadable > 0, state.unreadable, 0, state.answered + state.unreadable),
         *_window(state, policy),
@@ -153,6 +170,8 @@ def _close(state: ChampionWatch, means: blocks.Means) -> None:
     harm, over_prior = means[_HARM], means[_OVER_PRIOR]
     if harm is not None:
         ecusum.observe(state.watch, harm / state.scale)
+    if state.money_scale and (earned := means[_MONEY]) is not None:
+        ecusum.observe(state.money, earned / state.money_scale)
     if over_prior is not None:
         if over_prior > state.catastrophe:
             state.bad_blocks, state.bad_rows = state.bad_blocks + 1, state.bad_rows + state.block_rows
@@ -172,12 +191,16 @@ def _finding(name: str, bad: bool, value: float, line: float, samples: int, deta
     return Finding(name, "rollback" if bad else "continue", float(value), float(line), samples, detail)
 
 
-def _harm(state: ChampionWatch, policy: GuardPolicy) -> Finding:
-    peak = state.watch.peak
-    value = peak if peak >= policy.rollback_at else state.watch.value
+def _harm(name: str, watch: Cusum, policy: GuardPolicy, detail: str) -> Finding:
+    value = watch.peak if watch.peak >= policy.rollback_at else watch.value
     stage: Stage = "rollback" if value >= policy.rollback_at else "demote" if value >= policy.demote_at else "continue"
     line = policy.rollback_at if stage == "rollback" else policy.demote_at
-    return Finding("harm", stage, value, line, state.watch.blocks, "e-CUSUM of the loss over the ghost's")
+    return Finding(name, stage, value, line, watch.blocks, detail)
+
+
+def _money(state: ChampionWatch, policy: GuardPolicy) -> list[Finding]:
+    detail = "e-CUSUM of the former champion's return over its own"
+    return [_harm("money", state.money, policy, detail)] if state.money_scale else []
 
 
 def _catastrophe(state: ChampionWatch, policy: GuardPolicy) -> Finding:

@@ -15,6 +15,7 @@ TITLES: Final = {
     "loaded": "Evidence that it loaded",
     "non_interference": "Evidence that it did not vote before",
     "behaviour": "Behaviour so far",
+    "scores": "Scores of the verdict",
     "gates": "Gates",
     "rollback": "The way back",
     "next_steps": "Next steps",
@@ -33,7 +34,7 @@ def page(pack: dict[str, Any]) -> str:
         signer=pack["signed_by"] if "signature" in pack else None,
         decisions=sum(one["decisions_in_shadow"] for one in shadow),
         equal=sum(one["equal_without_it"] for one in shadow),
-        parts=[(title, _tables(body[name]), _lines(body[name])) for name, title in TITLES.items()],
+        parts=[(title, _tables(body[name]), _lines(body[name])) for name, title in TITLES.items() if name in body],
     )
 
 

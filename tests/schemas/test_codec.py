@@ -40,8 +40,8 @@ def strategy(info: Any) -> st.SearchStrategy[Any]:
             return st.sampled_from(values)
         case types.TupleType(item_types=items):
             return st.tuples(*map(strategy, items))
-        case types.VarTupleType(item_type=item):
-            return st.lists(strategy(item), max_size=3).map(tuple)
+        case types.VarTupleType(item_type=item, min_length=least):
+            return st.lists(strategy(item), min_size=least or 0, max_size=3).map(tuple)
         case types.DictType(key_type=key, value_type=value):
             return st.dictionaries(strategy(key), strategy(value), max_size=3)
         case types.IntType(ge=least, le=most, lt=below):

@@ -9,6 +9,7 @@ from typing import Any, Final, get_args
 
 from msgspec import Struct, structs
 
+from schemas.common import ENSEMBLE
 from schemas.control import (
     Command,
     Halt,
@@ -233,6 +234,7 @@ def _command(draw: random.Random, ends: float) -> Issue:
     model = draw.choice(MODELS)
     artifact = artifact_of(model, draw.randrange(ARTIFACTS))
     voting = policy(draw.choice((0.02, 0.1)), draw.choice((1, 2)), draw.choice(POOLS))
+    flatter = structs.replace(voting, temperature=1.25)
     made: list[Any] = [
         Promote(model, artifact, forced=True, weight=0.3),
         Promote(model, artifact, forced=True, weight=0.3, probation=draw.choice((3, 10, 10_000))),
@@ -242,10 +244,11 @@ def _command(draw: random.Random, ends: float) -> Issue:
         Rollback(model=model),
         voting,
         StartPolicyShadow(voting),
-        StartPolicyShadow(structs.replace(voting, temperature=1.25)),
+        StartPolicyShadow(flatter),
         StopPolicyShadow(policy_digest(voting)),
         PromotePolicy(policy_digest(voting), forced=True),
-        PromotePolicy(policy_digest(structs.replace(voting, temperature=1.25)), forced=True),
+        PromotePolicy(policy_digest(flatter), forced=True, probation=draw.choice((3, 10, 10_000))),
+        Rollback(model=ENSEMBLE),
         SetGatePolicy(draw.choice(("default", "classic"))),
         SetLadder(),
         StepWeight(model, up=draw.random() < 0.5),

@@ -92,6 +92,10 @@ def commands() -> Iterator[CommandRecorded]:
         StopPolicyShadow(HEAD),
         PromotePolicy(HEAD, verdict="0b" * 16),
         PromotePolicy(HEAD, forced=True),
+        PromotePolicy(HEAD, verdict="0b" * 16, probation=500),
+        Propose(PromotePolicy(HEAD, verdict="0b" * 16)),
+        Propose(SetVotingPolicy(edge=0.05)),
+        Propose(SetLadder((0.1, 0.2))),
     )
     first = CommandRecorded(
         version=1,

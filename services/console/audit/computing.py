@@ -14,6 +14,7 @@ from typing import Final, TypeVar
 import anyio
 import msgspec
 
+from services.console.audit.judging import judged_again
 from services.console.audit.tasks import source_of, where_of
 from services.console.research.whatif import whatif_result
 from shared.archive import CorruptError, LostError, StoreError
@@ -116,7 +117,7 @@ def _of_recording(
             case ProofWork(version=version, folder=folder):
                 pack = gather(watched, configurations, version, store)
                 file, _ = write_pack(pack, Path(folder))
-                checks = tuple(one for one in check(pack) if one.what != SIGNATURE)
+                checks = tuple(one for one in check(pack, judge=judged_again) if one.what != SIGNATURE)
                 return PackWritten(version, file.stat().st_size, checks)
 
 

@@ -8,7 +8,7 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from schemas.control import Promote
+from services.console.audit.judging import judged_again
 from services.console.audit.tasks import source_of, where_of
 from services.console.context import settings_of
 from services.console.control.issuing import store_of
@@ -19,6 +19,7 @@ from shared.audit.configurations import Configurations
 from shared.audit.findings import Findings
 from shared.audit.proof import ProofError, gather, packed, sign_pack
 from shared.audit.proof_checks import PROMOTION, SIGNATURE, ProofCheck, check
+from shared.audit.proof_subject import subject_of
 from shared.control import effect_of
 from shared.control.signing import load_private
 from shared.report.proof import page, write_pack
@@ -46,7 +47,8 @@ def proof() -> None:
 @OUTPUT
 @click.pass_context
 def make(context: click.Context, what: str, key: Path | None, out: Path, archive: str | None, output: str) -> None:
-    """Write the pack of a promotion, as JSON and as a page: of this VERSION, or the newest of this MODEL.
+    """Write the pack of a promotion, as JSON and as a page: of this VERSION, or the newest of this MODEL. The model
+    `ensemble` is the voting policy.
 
     Exit code 0 every claim holds, 1 a claim does not (the pack is written all the same), 2 there is no such
     promotion."""
@@ -62,7 +64,7 @@ def make(context: click.Context, what: str, key: Path | None, out: Path, archive
     if key is not None:
         pack = sign_pack(pack, load_private(key))
     file, _ = write_pack(pack, out)
-    checks = [one for one in check(pack) if key is not None or one.what != SIGNATURE]
+    checks = [one for one in check(pack, judge=judged_again) if key is not None or one.what != SIGNATURE]
     _show(checks, output, f"{file} and .html")
     context.exit(0 if all(one.good for one in checks) else 1)
 
@@ -84,7 +86,7 @@ def sign(context: click.Context, file: Path, key: Path, output: str) -> None:
         pack = sign_pack(pack, load_private(key))
         file.write_bytes(packed(pack))
         file.with_suffix(".html").write_text(page(pack), encoding="utf-8")
-        checks = check(pack)
+        checks = check(pack, judge=judged_again)
     _show(checks, output, str(file))
     context.exit(0 if all(one.good for one in checks) else 1)
 
@@ -107,15 +109,15 @@ def _read(file: Path, public: str | None = None) -> tuple[Any, list[ProofCheck]]
         pack = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         return None, [ProofCheck("format", False, f"{file}: {error}")]
-    return pack, check(pack, public)
+    return pack, check(pack, public, judged_again)
 
 
 def _version(configurations: Configurations, what: str) -> int:
     if what.isdecimal():
         return int(what)
     for envelope in reversed(configurations.envelopes):
-        command = effect_of(envelope.event.command)
-        if isinstance(command, Promote) and (command.model == what or command.artifact.startswith(what)):
+        promoted = subject_of(effect_of(envelope.event.command))
+        if promoted is not None and (promoted.model == what or promoted.artifact.startswith(what)):
             return envelope.event.version
     raise ProofError(f"no promotion of {what!r}; `conclave history` lists the promotions")
 

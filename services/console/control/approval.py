@@ -5,11 +5,19 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from schemas.control import Proposable, Propose, Refuse, SetApprovalRule
+from schemas.control import Proposable, Propose, Refuse, SetApprovalRule, SetLadder
 from services.console.context import asynchronous
 from services.console.control.issuing import carry_out, changing
 from services.console.control.membership import of_an_artifact, promotion, promotion_options
-from services.console.control.policy import approval_rule, rule_options, shares_of
+from services.console.control.policy import (
+    approval_rule,
+    changed_voting,
+    ladder_of,
+    ladder_options,
+    rule_options,
+    shares_of,
+)
+from services.console.control.vote import policy_promotion, policy_promotion_options
 from services.console.parsing import POSITIVE
 from shared.commands.forms import HOUR_MS, approving
 from shared.control import State
@@ -55,6 +63,37 @@ async def weights_(context: click.Context, /, shares: tuple[str, ...], **options
     """Propose the weights of all voting models. They must sum to one."""
     command = shares_of(shares)
     await _propose(context, lambda _: command, options)
+
+
+@propose.command("ladder")
+@ladder_options
+@proposing
+@click.pass_context
+@asynchronous
+async def ladder_(context: click.Context, /, steps: tuple[float, ...], automatic: bool, **options: Any) -> None:
+    """Propose the weights of the ladder, ascending (default: 0.05 0.10 0.15 0.20 0.25)."""
+    command: SetLadder = ladder_of(steps, automatic=automatic)
+    await _propose(context, lambda _: command, options)
+
+
+@propose.command("promote-policy")
+@policy_promotion_options
+@proposing
+@click.pass_context
+@asynchronous
+async def promote_policy_(context: click.Context, /, digest: str, **options: Any) -> None:
+    """Propose to put a voting policy from shadow in force."""
+    await _propose(context, lambda state: policy_promotion(state, digest, options), options)
+
+
+@propose.command("voting")
+@click.argument("fields", nargs=-1, required=True, metavar="FIELD=VALUE...")
+@proposing
+@click.pass_context
+@asynchronous
+async def voting_(context: click.Context, /, fields: tuple[str, ...], **options: Any) -> None:
+    """Propose another voting policy: the one in force with other FIELDs (see `conclave policy voting`)."""
+    await _propose(context, lambda state: changed_voting(state, fields), options)
 
 
 @propose.command("approval")

@@ -139,7 +139,7 @@ async def promote(context: click.Context, /, model: str, artifact: str, **option
     metavar="VERSION",
     help="Return to this version (default: to the one before the last change).",
 )
-@click.option("--model", help="Restore only the champion of this model.")
+@click.option("--model", help="Restore only the champion of this model; of `ensemble`: the voting policy.")
 @changing
 @click.pass_context
 @asynchronous
@@ -154,7 +154,7 @@ async def rollback(context: click.Context, /, to: int | None, model: str | None,
 @click.pass_context
 @asynchronous
 async def confirm(context: click.Context, /, model: str, **options: Any) -> None:
-    """Confirm the promotion of a model's champion: its probation ends."""
+    """Confirm the promotion of a model's champion, or, as `ensemble`, of a voting policy: its probation ends."""
 
     await carry_out(context, lambda state: command_of(state, "confirm", {"model": model}), options)
 

@@ -56,15 +56,26 @@ def ladder() -> None:
     """Raise the weight of a model step by step: by hand, or by the gate-evaluator if it may."""
 
 
+def ladder_options(command: F) -> F:
+    """Add what a ladder consists of."""
+    steps = click.argument("steps", nargs=-1, type=WEIGHT, metavar="WEIGHT...")
+    automatic = click.option("--automatic", is_flag=True, help="Let the gate-evaluator take steps too.")
+    return steps(automatic(command))
+
+
+def ladder_of(steps: tuple[float, ...], *, automatic: bool) -> SetLadder:
+    """Return a ladder; one with the default weights without ``steps``."""
+    return SetLadder(steps, automatic) if steps else SetLadder(automatic=automatic)
+
+
 @ladder.command("set")
-@click.argument("steps", nargs=-1, type=WEIGHT, metavar="WEIGHT...")
-@click.option("--automatic", is_flag=True, help="Let the gate-evaluator take steps too.")
+@ladder_options
 @changing
 @click.pass_context
 @asynchronous
 async def set_ladder(context: click.Context, /, steps: tuple[float, ...], automatic: bool, **options: Any) -> None:
     """Set the weights of the ladder, ascending (default: 0.05 0.10 0.15 0.20 0.25)."""
-    command = SetLadder(steps, automatic) if steps else SetLadder(automatic=automatic)
+    command = ladder_of(steps, automatic=automatic)
     await carry_out(context, lambda _: command, options)
 
 
@@ -169,10 +180,11 @@ def approval_rule(commands: Sequence[str], approvers: Sequence[str]) -> SetAppro
 @click.pass_context
 @asynchronous
 async def approval(context: click.Context, /, commands: Sequence[str], approver: Sequence[str], **options: Any) -> None:
-    """Set which commands need a second person: promote, set_weights, or both; without COMMAND: none.
+    """Set which commands need a second person: promote, set_weights, set_ladder, promote_policy; without COMMAND: none.
 
-    One person proposes such a command, and another approves it (`conclave propose`). While a rule is in force, it is
-    changed in the same way."""
+    set_weights includes steps up the ladder, and promote_policy each other change of the voting policy. One person
+    proposes such a command, and another approves it (`conclave propose`). While a rule is in force, it is changed in
+    the same way."""
     command = approval_rule(commands, approver)
     await carry_out(context, lambda _: command, options)
 

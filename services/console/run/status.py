@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from schemas.catalogue import STREAMS
+from schemas.common import ENSEMBLE
 from services.console.context import asynchronous, settings_of
 from services.console.control.history import at, proposal_words
 from services.console.output import OUTPUT, coloured, echo_json, terminal
@@ -134,6 +135,7 @@ def configuration_table(state: State) -> Table:
             *([Text(why, "yellow")] if (why := why_undecidable(state)) else []),
             *([edge_words(state)] if state.voting else []),
             *[Text(f"voting policy in shadow: {each}") for each in shadow_words(state)],
+            *probation_lines(state),
             *([Text(open_to_all)] if state.open else []),
             *approval_lines(state),
         ]
@@ -157,6 +159,15 @@ def shadow_words(state: State) -> list[str]:
         f"{digest[:12]}, {', '.join(policy_differences(state.policy, state.policies[digest].policy))}"
         for digest in state.policy_shadows
     ]
+
+
+def probation_lines(state: State) -> list[Text]:
+    """Return a line for the voting policy in force, if it is on probation."""
+    probation = state.probations.get(ENSEMBLE)
+    if probation is None:
+        return []
+    trial = f"on probation for {probation.decisions} decisions"
+    return [Text(f"voting policy {probation.artifact[:12]} is {trial}", "yellow")]
 
 
 def approval_lines(state: State) -> list[Text]:

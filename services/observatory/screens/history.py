@@ -8,7 +8,7 @@ from msgspec import Struct
 from services.observatory.core import State
 from services.observatory.journal import VersionDecision
 from shared.audit.configurations import Configurations
-from shared.audit.proof import provable
+from shared.audit.proof_subject import provable
 from shared.control import State as Control
 from shared.control import head_of
 from shared.control.changes import changes, words

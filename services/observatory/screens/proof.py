@@ -7,8 +7,8 @@ from msgspec import Struct
 from services.observatory.computing import AskedPack, Computation, Computations
 from shared.audit.computing import ComputeProgress, PackWritten
 from shared.audit.configurations import Configurations
-from shared.audit.proof import provable
 from shared.audit.proof_checks import PROMOTION
+from shared.audit.proof_subject import provable
 
 MAKE: Final = "conclave proof make {} --key KEY.pem"
 SIGN: Final = "conclave proof sign {}.json --key KEY.pem"

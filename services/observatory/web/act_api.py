@@ -15,6 +15,7 @@ from schemas.control import (
     Halt,
     KeyHex,
     Promote,
+    PromotePolicy,
     Propose,
     Refuse,
     Resume,
@@ -22,7 +23,9 @@ from schemas.control import (
     Rollback,
     SetWeights,
     SignatureHex,
+    StartPolicyShadow,
     StartShadow,
+    StopPolicyShadow,
     StopShadow,
 )
 from services.observatory.screens.proposals import Proposals
@@ -46,6 +49,9 @@ Issuable = (
     | Propose
     | Approve
     | Refuse
+    | StartPolicyShadow
+    | StopPolicyShadow
+    | PromotePolicy
 )
 Reason = Annotated[str, Meta(min_length=1, max_length=2000)]
 CommandId = Annotated[str, Meta(min_length=1, max_length=64)]

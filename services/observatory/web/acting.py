@@ -14,6 +14,7 @@ from litestar.params import FromPath, JSONBody
 from msgspec import Struct
 
 from schemas.codec import UNDECODABLE
+from schemas.common import ENSEMBLE
 from schemas.control import Approve, Command, CommandRecorded
 from services.observatory.web.pages import page
 from services.observatory.web.sessions import Caller, operator, require
@@ -22,7 +23,7 @@ from services.observatory.web.site import Site, SiteOf
 from shared.commands.desk import CommandDesk, Done, Preview
 from shared.commands.forms import FORMS, WEIGHT_OF, Form, command_of
 from shared.control import State, canonical
-from shared.control.changes import words
+from shared.control.changes import policy_differences, words
 from shared.control.drafting import OvertakenError
 from shared.control.issuing import RefusedError
 
@@ -239,6 +240,7 @@ def _texts(data: Mapping[str, Any]) -> dict[str, str]:
 
 def _form(site: Site, state: State, form: Form, values: Mapping[str, str], fault: str = "") -> Response[str]:
     registered = [(digest, one.model) for digest, one in state.artifacts.items() if digest not in state.retired]
+    shadows = state.policy_shadows
     shown = page(
         site,
         "act-form.html",
@@ -246,8 +248,9 @@ def _form(site: Site, state: State, form: Form, values: Mapping[str, str], fault
         form=form,
         values=values,
         fault=fault,
-        models=sorted({*state.models, *(model for _, model in registered)}),
+        models=sorted({*state.models, *(model for _, model in registered), *([ENSEMBLE] if state.policies else [])}),
         artifacts=sorted(registered, key=lambda pair: (pair[1], pair[0])),
+        policies=[(digest, policy_differences(state.policy, state.policies[digest].policy)) for digest in shadows],
         weights={f"{WEIGHT_OF}{name}": state.models[name].weight or 0.0 for name in state.voting},
     )
     shown.status_code = 409 if fault else 200

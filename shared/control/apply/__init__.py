@@ -120,7 +120,7 @@ def _carry_out(state: State, command: Command, at: int) -> State | Rejected:
         case StopPolicyShadow():
             return policies.stop_shadow(state, command)
         case PromotePolicy():
-            return policies.promote(state, command)
+            return policies.promote(state, command, at)
         case SetGatePolicy():
             return installation.set_gate_policy(state, command)
         case SetTrainingPolicy():

@@ -3,8 +3,13 @@
 A person is the holder of the key that signs. Two keys of one holder are one person, and so are two entries with the
 same actor. While no key is trusted, the actor alone tells persons apart. So who may trust keys decides who a person is.
 
-The rule can cover what lets a model vote or gives it more weight. It never covers a halt, a resume, a rollback, the end
-of a probation or a step down: nothing that leads back to what was in force needs a second person.
+The rule can cover what lets a model vote, gives it more weight, or changes how votes become a decision. It never
+covers a halt, a resume, a rollback, the end of a probation or a step down: nothing that leads back to what was in force
+needs a second person.
+
+A rule holds what it held when it was set, or a log would read otherwise in a later release. So what is held since then
+has a name of its own: ``set_ladder``, without which a low step lets a step down give the others nearly all weight, and
+``promote_policy``, which covers ``set_voting_policy`` too.
 """
 
 from typing import Final
@@ -16,18 +21,23 @@ from schemas.control import (
     Approve,
     Command,
     Promote,
+    PromotePolicy,
     Proposable,
     Propose,
     Refuse,
     SetApprovalRule,
+    SetLadder,
+    SetVotingPolicy,
     SetWeights,
     StepWeight,
 )
 from shared.control.apply.keys import may
 from shared.control.state import Issuer, Proposal, Rejected, State
 
-HELD: Final = ("promote", "set_weights")
+HELD: Final = ("promote", "promote_policy", "set_ladder", "set_weights")
 """The tags of the commands that a rule may name."""
+NAMED: Final = "promote, set_weights"
+"""Those that a refusal names. It names no others, since its text is part of recorded alarms."""
 
 
 def held(state: State, command: Command) -> Rejected | None:
@@ -42,6 +52,12 @@ def held(state: State, command: Command) -> Rejected | None:
             what, way = "a change of the weights", "weights"
         case StepWeight(up=True) if "set_weights" in rule.commands:
             what, way = "a step up", "weights"
+        case SetLadder() if "set_ladder" in rule.commands:
+            what, way = "another ladder", "ladder"
+        case PromotePolicy() if "promote_policy" in rule.commands:
+            what, way = "a promotion of a voting policy", "promote-policy"
+        case SetVotingPolicy() if "promote_policy" in rule.commands:
+            what, way = "another voting policy", "voting"
         case SetApprovalRule() if rule.commands:
             what, way = "a change of the rule of two persons", "approval"
         case _:
@@ -56,7 +72,7 @@ def set_rule(state: State, command: SetApprovalRule) -> State | Rejected:
     """Set the rule. What was proposed under another rule ends."""
     unknown = sorted(set(command.commands) - set(HELD))
     if unknown:
-        return Rejected(f"no rule of two persons for {', '.join(unknown)}; there is one for: {', '.join(HELD)}")
+        return Rejected(f"no rule of two persons for {', '.join(unknown)}; there is one for: {NAMED}")
     if not command.commands:
         return structs.replace(state, approval=SetApprovalRule(), proposals=Map())
     if not command.approvers:
@@ -96,8 +112,9 @@ def unapproved(state: State, command: Approve, at: int, issuer: Issuer | None) -
     if refused is not None:
         return refused
     if _outdated(state, number, proposal.command):
+        what = _what_changed(proposal.command)
         return Rejected(
-            f"proposal {number} is out of date: who votes, or with what weight, has changed since; look at the present "
+            f"proposal {number} is out of date: {what} has changed since; look at the present "
             "configuration, then propose it again"
         )
     if _without_evidence(command.command) != _without_evidence(proposal.command):
@@ -138,7 +155,13 @@ def effect_of(command: Command) -> Command:
 
 
 def _without_evidence(command: Proposable) -> Proposable:
-    return structs.replace(command, ready=(), verdict=None) if isinstance(command, Promote) else command
+    match command:
+        case Promote():
+            return structs.replace(command, ready=(), verdict=None)
+        case PromotePolicy():
+            return structs.replace(command, verdict=None)
+        case SetWeights() | SetApprovalRule() | SetVotingPolicy() | SetLadder():
+            return command
 
 
 def _no_approver(state: State, number: int, proposal: Proposal, issuer: Issuer) -> Rejected | None:
@@ -169,8 +192,23 @@ def _outdated(state: State, number: int, command: Proposable) -> bool:
                 for models in (state.past[number].models, state.models)
             )
             return then != now
+        case PromotePolicy() | SetVotingPolicy():
+            return state.past[number].policy != state.policy
+        case SetLadder():
+            return state.past[number].ladder != state.ladder
         case SetApprovalRule():
             return False  # a new rule ends all proposals
+
+
+def _what_changed(command: Proposable) -> str:
+    """Return what makes a proposal out of date. The words about promotions and weights are part of recorded events."""
+    match command:
+        case PromotePolicy() | SetVotingPolicy():
+            return "the voting policy in force"
+        case SetLadder():
+            return "the ladder"
+        case Promote() | SetWeights() | SetApprovalRule():
+            return "who votes, or with what weight,"
 
 
 def _not_open(state: State, number: int) -> Rejected:

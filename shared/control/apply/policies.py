@@ -11,7 +11,7 @@ from msgspec import UNSET, structs
 from schemas.common import ENSEMBLE
 from schemas.control import PromotePolicy, SetVotingPolicy, StartPolicyShadow, StopPolicyShadow
 from shared.control.policies import policy_digest
-from shared.control.state import PolicyCandidate, Rejected, State, short
+from shared.control.state import PolicyCandidate, Probation, Rejected, State, short
 
 MOST: Final = 4
 """Voting policies that can be in shadow at once. Each costs every round one more vote."""
@@ -44,7 +44,7 @@ def stop_shadow(state: State, command: StopPolicyShadow) -> State | Rejected:
     return structs.replace(state, policy_shadows=left)
 
 
-def promote(state: State, command: PromotePolicy) -> State | Rejected:
+def promote(state: State, command: PromotePolicy, at: int) -> State | Rejected:
     """Put a voting policy from shadow in force. The former one takes its place in shadow."""
     digest = command.policy
     if digest == policy_digest(state.policy):
@@ -59,14 +59,23 @@ def promote(state: State, command: PromotePolicy) -> State | Rejected:
         return Rejected("; ".join(problems))
     former = structs.replace(candidate, policy=state.policy)
     known = state.policies.set(policy_digest(state.policy), former)
-    return structs.replace(with_policy(structs.replace(state, policies=known), candidate.policy), before=state.version)
+    after = with_policy(structs.replace(state, policies=known), candidate.policy)
+    probations = after.probations
+    if command.probation is not None:
+        probations = probations.set(ENSEMBLE, Probation(digest, state.version + 1, command.probation, at))
+    return structs.replace(after, probations=probations, before=state.version)
 
 
 def with_policy(state: State, policy: SetVotingPolicy) -> State:
     """Return the configuration with another voting policy in force. If both were in shadow at some time, the former one
-    takes the place of the new one there."""
-    if not state.policies or policy == state.policy:
+    takes the place of the new one there. A probation of the former one ends."""
+    if policy == state.policy:
+        return state
+    state = structs.replace(state, policy_before=state.version)
+    if not state.policies:
         return structs.replace(state, policy=policy)
+    if ENSEMBLE in state.probations:
+        state = structs.replace(state, probations=state.probations.delete(ENSEMBLE))
     former, digest = policy_digest(state.policy), policy_digest(policy)
     shadows = [each for each in state.policy_shadows if each != digest]
     if former in state.policies and digest in state.policies:

@@ -12,16 +12,21 @@ from collections.abc import Mapping
 from immutables import Map
 from msgspec import structs
 
+from schemas.common import ENSEMBLE
 from schemas.control import RevertProbation, Rollback
 from shared.control.apply.policies import with_policy
 from shared.control.apply.weights import rescale_others, with_weight
+from shared.control.policies import champion_of, policy_digest
 from shared.control.state import Model, Past, Rejected, State, short
 
 
 def rollback(state: State, command: Rollback) -> State | Rejected:
-    """Restore the whole configuration, or one model's champion: of version ``to``, or from before the last change."""
+    """Restore the whole configuration, one model's champion, or the voting policy (model ``ENSEMBLE``): of version
+    ``to``, or from before the last change."""
     if command.to is not None and command.to >= state.version:
         return Rejected(f"version {command.to} is not before the present one, {state.version}; choose an earlier one")
+    if command.model == ENSEMBLE and state.policies:
+        return _restore_policy(state, command.to)
     if command.model is not None:
         return _restore_model(state, command.model, command.to)
     target = command.to if command.to is not None else state.before
@@ -33,8 +38,8 @@ def rollback(state: State, command: Rollback) -> State | Rejected:
 
 
 def revert_probation(state: State, command: RevertProbation) -> State | Rejected:
-    """Restore the champion that a promotion on probation replaced. A weight that came with the promotion is reverted
-    too, unless weights were changed since."""
+    """Restore the champion or the voting policy that a promotion on probation replaced. A weight that came with the
+    promotion is reverted too, unless weights were changed since."""
     name = command.model
     probation = state.probations.get(name)
     if probation is None or probation.artifact != command.artifact:
@@ -44,6 +49,8 @@ def revert_probation(state: State, command: RevertProbation) -> State | Rejected
             f"{command.decisions} of {probation.decisions} decisions of the probation have been scored; "
             "wait, or roll back by hand"
         )
+    if name == ENSEMBLE and state.policies:
+        return _restore_policy(state, None)
     current = state.models[name]
     former = state.model_at(current.before, name)
     after = _restore_champion(state, name, former)
@@ -65,10 +72,26 @@ def _restore_all(state: State, target: int) -> State | Rejected:
         return Rejected(f"version {target} decides as the present one, {state.version}, does; there is nothing to do")
     names = sorted({*state.models, *former})
     models = {name: _restored(state.model(name), former.get(name, Model())) for name in names}
-    after = structs.replace(
-        with_policy(state, past.policy), models=models, gate=past.gate, ladder=past.ladder, before=past.before
-    )
+    restored = state
+    if past.policy != state.policy:
+        restored = structs.replace(with_policy(state, past.policy), policy_before=past.policy_before)
+    after = structs.replace(restored, models=models, gate=past.gate, ladder=past.ladder, before=past.before)
     return _checked(state, after)
+
+
+def _restore_policy(state: State, to: int | None) -> State | Rejected:
+    """Restore an earlier voting policy, under the present champions and weights."""
+    target = state.policy_before if to is None else to
+    if target == 0:
+        return Rejected("the voting policy in force is the first one; there is none to go back to")
+    past, now = state.past[target], short(policy_digest(state.policy))
+    if past.policy == state.policy:
+        return Rejected(f"voting policy {now} was in force at version {target} as at the present one; nothing to do")
+    after = structs.replace(with_policy(state, past.policy), policy_before=past.policy_before)
+    before = state.before
+    while before and (state.past[before].policy == state.policy or _decides_alike(after, state.past[before])):
+        before = state.past[before].before
+    return _checked(state, structs.replace(after, before=before))
 
 
 def _restore_model(state: State, name: str, to: int | None) -> State | Rejected:
@@ -134,7 +157,7 @@ def _checked(state: State, after: State) -> State | Rejected:
         return Rejected(f"a quorum of {count} cannot be reached by {voters} voting models; set the voting policy first")
     if not state.probations:
         return after
-    open_ones = {name: each for name, each in state.probations.items() if after.models[name].champion == each.artifact}
+    open_ones = {name: each for name, each in after.probations.items() if champion_of(after, name) == each.artifact}
     return structs.replace(after, probations=Map(open_ones))
 
 

@@ -11,9 +11,11 @@ import pytest
 from bench.recorded import record, verdict
 from shared.control import State
 from shared.control.issuing import current
+from shared.control.policies import policy_digest
 from shared.gates.policies import digest_of
 from shared.log import Log
 from tests.services.console.conftest import A1, A2
+from tests.services.console.test_vote import labelled
 
 SCRIPT = Path(__file__).parents[3] / "deploy" / "proof" / "check_proof.py"
 ADA = ("--reason", "better in shadow", "--actor", "ada")
@@ -160,3 +162,47 @@ def test_an_approval_in_a_file_says_what_it_approves(ruled: Any, tmp_path: Path)
     del promote["ford"]
     file.write_text(json.dumps(issued))
     assert ruled("issue", str(file)).code == 0
+
+
+def test_a_voting_policy_takes_two_persons_however_it_is_changed(desk: Any) -> None:
+    labelled(desk)
+    assert desk("vote", "start", "edge=0.05", *ADA).code == 0
+    [digest] = state(desk).policy_shadows
+    assert desk("policy", "approval", "promote_policy", "set_ladder", "--approver", "ben", *ADA).code == 0
+    for words, way in (
+        (("vote", "promote", digest[:6], "--force"), "promote-policy"),
+        (("policy", "voting", "edge=0.02"), "voting"),
+        (("ladder", "set", "0.01", "0.5"), "ladder"),
+    ):
+        ended = desk(*words, *BEN)
+        assert (ended.code, f"conclave propose {way}" in ended.err) == (1, True)
+
+    refused = desk("propose", "promote-policy", digest[:6], *ADA)
+    assert (refused.code, "no passing gate verdict" in refused.err) == (1, True)
+
+    in_force = state(desk).policy
+
+    async def judged(log: Log) -> None:
+        passed = verdict(
+            model="ensemble",
+            artifact=digest,
+            champion=policy_digest(in_force),
+            policy_digest=digest_of(None),
+        )
+        await record(log, "gates", [passed])
+
+    desk.with_log(judged)
+    assert desk("propose", "promote-policy", digest[:6], *ADA).code == 0
+    number = str(state(desk).version)
+    assert "proposal " + number + " by ada" in desk("status").out
+    assert f"promote_policy policy={digest[:12]}" in " ".join(desk("status").out.split())
+    assert "another person approves it" in desk("approve", number, *ADA).err
+    looked = desk("approve", number, "--dry-run", *BEN)
+    assert (looked.code, "policy edge" in looked.out) == (0, True)
+    assert desk("approve", number, *BEN).code == 0
+    assert state(desk).policy.edge == 0.05
+
+    for change in (("voting", "edge=0.02"), ("ladder", "0.01", "0.5")):
+        assert desk("propose", *change, *ADA).code == 0
+        assert desk("approve", str(state(desk).version), *BEN).code == 0
+    assert (state(desk).policy.edge, state(desk).ladder.steps) == (0.02, (0.01, 0.5))

@@ -68,7 +68,7 @@ WRITING: Final = {
     *(("ladder", name) for name in ("set", "step")),
     *(("policy", name) for name in ("approval", "execution", "gates", "training", "voting")),
     *(("vote", name) for name in ("promote", "propose", "start", "stop")),
-    *(("propose", name) for name in ("approval", "promote", "weights")),
+    *(("propose", name) for name in ("approval", "ladder", "promote", "promote-policy", "voting", "weights")),
     *(("keys", name) for name in ("new", "revoke", "trust")),
     *(("observatory", "user", name) for name in ("add", "remove")),
     ("observatory", "token"),

@@ -45,6 +45,22 @@ def test_a_policy_is_started_shown_promoted_and_rolled_back(desk: Any) -> None:
     assert json.loads(desk("status", "-o", "json").out)["policies_in_shadow"] == {}
 
 
+def test_a_policy_on_probation_is_shown_confirmed_and_rolled_back_alone(desk: Any) -> None:
+    labelled(desk)
+    assert desk("vote", "start", "edge=0.05", *WHY).code == 0
+    [digest] = desk.with_log(current).policy_shadows
+    assert desk("vote", "promote", digest[:6], "--force", "--probation", "500", *WHY).code == 0
+    assert f"voting policy {digest[:12]} is on probation for 500 decisions" in " ".join(desk("status").out.split())
+    assert desk("confirm", "ensemble", *WHY).code == 0
+    assert not desk.with_log(current).probations
+    assert desk("weights", "a=0.3", "b=0.7", *WHY).code == 0
+    assert desk("rollback", "--model", "ensemble", *WHY).code == 0
+    state = desk.with_log(current)
+    assert (state.policy.edge, state.models["a"].weight) == (0.1, 0.3)
+    refused = desk("rollback", "--model", "ensemble", *WHY)
+    assert (refused.code, "none to go back to" in refused.err) == (1, True)
+
+
 def test_what_cannot_be_compared_is_refused(desk: Any) -> None:
     labelled(desk)
     assert "expected 5000" in desk("vote", "start", "deadline_ms=1", *WHY).err

@@ -7,10 +7,21 @@ import pytest
 from msgspec import structs
 
 from bench.recorded import BEFORE, PRIOR, START, market, scored
-from schemas.control import Command, PromotePolicy, SetGatePolicy, SetVotingPolicy, StartPolicyShadow, StopPolicyShadow
-from schemas.gates import EvidenceRestarted, GateVerdict, VerdictReached
+from schemas.control import (
+    Command,
+    PromotePolicy,
+    Rollback,
+    SetGatePolicy,
+    SetVotingPolicy,
+    StartPolicyShadow,
+    StopPolicyShadow,
+)
+from schemas.gates import ActionDue, EvidenceRestarted, GateVerdict, GuardTripped, VerdictReached
 from schemas.scores import PredictionScored, TradedPrices
+from services.gate_evaluator.main import issue_for
+from shared.control.issuing import ControlWriter
 from shared.control.policies import policy_digest
+from shared.log.memory import MemoryLog
 from tests.services.gate_evaluator.test_core import Bench
 
 IN_FORCE = SetVotingPolicy(quorum_count=1)
@@ -106,6 +117,88 @@ def test_after_a_promotion_the_former_policy_is_the_candidate() -> None:
     bench.take(rows(200, version=10, artifact=bytes.fromhex(policy_digest(IN_FORCE))))
     verdict, _ = newest(bench)
     assert (verdict.artifact, verdict.champion) == (policy_digest(IN_FORCE), policy_digest(SHARP))
+
+
+ACTING = SetGatePolicy("default", {"automatic": True})
+PROMOTED: tuple[Command, ...] = (
+    *(*BEFORE, IN_FORCE, StartPolicyShadow(SHARP, scale=0.05, money_scale=0.02), ACTING),
+    PromotePolicy(policy_digest(SHARP), forced=True, probation=100_000),
+)
+"""The sharp policy is in force from version 11 on; the former one continues in shadow."""
+
+
+def reverse(better: str, bars: int = BARS) -> Iterator[PredictionScored]:
+    """Scores of the former policy, which is ``better`` or worse than the one in force, or is its equal in log score and
+    earns more (``earns``) by waiting for the moves that come."""
+    for row in rows(bars, 11, artifact=bytes.fromhex(policy_digest(IN_FORCE))):
+        flat = structs.replace(row, incumbent_artifact=bytes.fromhex(policy_digest(SHARP)), decided="HOLD")
+        if better == "former":
+            yield flat
+        elif better == "in force":
+            yield structs.replace(flat, probabilities=row.incumbent or PRIOR, incumbent=row.probabilities)
+        else:
+            earned = structs.replace(flat, incumbent=row.probabilities, signed_return=0.01, incumbent_return=-0.01)
+            yield earned
+
+
+@pytest.mark.parametrize(("better", "check"), [("former", "harm"), ("earns", "money")])
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_promoted_policy_that_is_worse_than_the_former_is_to_be_rolled_back(
+    better: str, check: str, restart: bool
+) -> None:
+    bench, scores = Bench(*PROMOTED), list(reverse(better))
+    bench.take(scores[:100])
+    if restart:
+        bench.restart()
+    bench.take(scores[100:])
+    stages = [(each.model, each.artifact, each.ghost, each.stage) for each in bench.of(GuardTripped)]
+    about = ("ensemble", policy_digest(SHARP), policy_digest(IN_FORCE))
+    assert stages == [(*about, "step_down"), (*about, "rollback")]
+    assert bench.of(GuardTripped)[-1].guard == check
+    [due] = [each for each in bench.of(ActionDue) if each.action != "confirm_promotion"]
+    assert (due.model, due.artifact, due.action, due.acts) == ("ensemble", policy_digest(SHARP), "rollback", True)
+    ids = {one.envelope.id.hex(): one.envelope.event for one in bench.written}
+    assert ids[due.evidence] == bench.of(GuardTripped)[-1]
+
+
+def test_a_promoted_policy_that_is_better_is_confirmed() -> None:
+    bench = Bench(*PROMOTED)
+    bench.take(reverse("in force"))
+    assert bench.of(GuardTripped) == []
+    [due] = bench.of(ActionDue)
+    assert (due.model, due.action, due.acts) == ("ensemble", "confirm_promotion", True)
+
+
+def test_the_guard_of_a_policy_ends_with_it_and_other_shadows_do_not_count() -> None:
+    bench = Bench(*PROMOTED)
+    bench.take(structs.replace(row, artifact=bytes.fromhex("7e" * 32)) for row in reverse("former", 10))
+    assert bench.state.memory.guards == {}
+    bench.take(reverse("former", 10))
+    assert list(bench.state.memory.guards) == ["ensemble"]
+    bench.command(Rollback(model="ensemble"))
+    bench.take(rows(1, version=12))
+    assert bench.state.memory.guards == {}
+
+
+@pytest.mark.anyio
+async def test_the_gate_evaluator_rolls_back_the_policy_alone() -> None:
+    writer = ControlWriter(MemoryLog())
+    for command in PROMOTED:
+        await writer.issue(command, actor="ada", reason="a test")
+    due = ActionDue(
+        model="ensemble",
+        artifact=policy_digest(SHARP),
+        action="rollback",
+        acts=True,
+        evidence="0e" * 16,
+        reason="guard harm",
+        control_version=11,
+    )
+    assert await issue_for(writer, due, "0f" * 16) == "version 12"
+    state = await writer.state()
+    assert state.policy == IN_FORCE
+    assert not state.probations
+    assert "no longer the champion" in await issue_for(writer, due, "0f" * 16)
 
 
 def test_scores_of_the_ensemble_teach_no_weights_and_trip_no_guard() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from schemas.codec import Envelope, encode
 from schemas.control import RevertProbation
@@ -53,3 +54,12 @@ def test_the_count_does_not_depend_on_how_the_events_are_cut_into_batches(
 
 def test_decisions_are_sought_from_before_the_promotion_as_far_as_clocks_may_differ() -> None:
     assert replay_from(PROBATION) == f"{10**12 - CLOCKS_WITHIN_MS}-0"
+
+
+@pytest.mark.parametrize(("version", "status", "counts"), [(5, "decided", 1), (4, "decided", 0), (5, "no_quorum", 0)])
+def test_for_a_voting_policy_on_probation_each_decision_since_its_promotion_counts(
+    version: int, status: Any, counts: int
+) -> None:
+    made = decision(1, version=version, artifact=FORMER).envelope
+    event = encode("decisions", structs.replace(made.event, status=status)).envelope
+    assert apply(Counted(), "ensemble", PROBATION, [event]).decisions == counts

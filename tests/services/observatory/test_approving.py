@@ -6,12 +6,13 @@ from pathlib import Path
 import httpx
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from msgspec import structs
 
 from schemas.control import Approve, Promote, Propose, Refuse, SetApprovalRule, TrustKey
 from shared.control.issuing import current, history, issue
 from shared.control.signing import Signer, sign
 from tests.services.observatory.test_acting import WHY, Acted, cheap, csrf, hidden, post_json, running
-from tests.shared.control.test_issuing import A1, A2
+from tests.shared.control.test_issuing import A1, A2, artifact
 
 pytestmark = pytest.mark.anyio
 __all__ = ["cheap"]
@@ -159,3 +160,33 @@ async def test_programs_of_two_persons_do_the_same_with_keys(ruled: Acted) -> No
     assert isinstance(newest.command, Approve)
     assert isinstance(newest.command.command, Promote)
     assert newest.key == "ben"
+
+
+async def test_a_voting_policy_is_started_proposed_and_approved_in_forms(tmp_path: Path) -> None:
+    async with running(tmp_path) as acted:
+        labelled = structs.replace(artifact("a7" * 32), horizon=12, kappa=0.75)
+        commands = (
+            labelled,
+            Promote("a", labelled.artifact, forced=True),
+            SetApprovalRule(("promote_policy",), ("ben",)),
+        )
+        for command in commands:
+            await issue(acted.log, command, actor="ada", reason="two see more")
+        acted.add("ada", "operator")
+        acted.add("ben", "approver")
+        async with acted.signed_in("ada") as ada:
+            page = await shown(ada, "start_policy_shadow", {"edge": "0.05"}, "it acts too seldom")
+            assert "edge=0.05" in page.text
+            assert (await confirmed(ada, "start_policy_shadow", page)).status_code == 200
+            [digest] = (await current(acted.log)).policy_shadows
+            listed = await shown(ada, "promote_policy", {"policy": digest[:6], "forced": "yes"}, "alone")
+            assert (listed.status_code, "conclave propose promote-policy" in listed.text) == (409, True)
+            assert f'<option value="{digest}">edge=0.05</option>' in listed.text
+            page = await shown(ada, "propose_policy", {"policy": digest[:6], "forced": "yes"}, "better")
+            assert (await confirmed(ada, "propose_policy", page)).status_code == 200
+        number = (await current(acted.log)).version
+        async with acted.signed_in("ben") as ben:
+            page = await shown(ben, "approve", {"proposal": str(number)}, "read its gates")
+            assert "<ins>0.05</ins>" in page.text
+            assert (await confirmed(ben, "approve", page)).status_code == 200
+        assert (await current(acted.log)).policy.edge == 0.05

@@ -11,8 +11,9 @@ from schemas.control import Promote, Rollback
 from services.observatory.computing import AskedPack, AskedWhatif, BusyError
 from shared.audit.configurations import Configurations
 from shared.audit.findings import Findings
-from shared.audit.proof import gather, packed, provable, sign_pack
+from shared.audit.proof import gather, packed, sign_pack
 from shared.audit.proof_checks import SIGNATURE, check
+from shared.audit.proof_subject import provable
 from shared.control import effect_of
 from shared.control.issuing import issue
 from shared.control.signing import generate, load_private

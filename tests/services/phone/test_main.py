@@ -6,11 +6,25 @@ from typing import Any
 
 import anyio
 import pytest
+from msgspec import structs
 
-from schemas.control import Command, Halt, Promote, Propose, Resume, RevokeKey, SetApprovalRule, TrustKey
+from schemas.control import (
+    Command,
+    Halt,
+    Promote,
+    PromotePolicy,
+    Propose,
+    Resume,
+    RevokeKey,
+    SetApprovalRule,
+    SetVotingPolicy,
+    StartPolicyShadow,
+    TrustKey,
+)
 from services.phone import main
 from services.phone.messages import Received
 from shared.control.issuing import ControlWriter, Issued, current, history, issue
+from shared.control.policies import policy_digest
 from shared.control.signing import Signer, generate, load_private
 from shared.log import Log, UnavailableError
 from shared.log.leases import is_open
@@ -241,6 +255,39 @@ async def test_a_proposal_is_listed_shown_and_ended_by_an_approver_with_a_signed
     assert (state.models["a"].champion, list(state.proposals)) == (champion, [])
     [*_, newest] = await history(log)
     assert (newest.actor, newest.key, newest.reason) == ("ben", "phone-ben", "I read its gates")
+
+
+@pytest.mark.parametrize(("word", "edge"), [("approve", 0.05), ("refuse", 0.1)])
+async def test_a_proposed_voting_policy_is_listed_shown_and_ended_by_an_approver(
+    log: Log, owner: Signer, server: BotServer, started: Started, tmp_path: Path, word: str, edge: float
+) -> None:
+    policy = SetVotingPolicy(edge=0.05, quorum_count=1)
+    commands: tuple[Command, ...] = (
+        structs.replace(artifact(A1), horizon=12, kappa=0.75),
+        Promote("a", A1, forced=True, weight=1.0),
+        SetVotingPolicy(quorum_count=1),
+        StartPolicyShadow(policy),
+        TrustKey("phone-ben", generate(tmp_path / "ben.pem"), "ben", ("approve", "refuse")),
+        SetApprovalRule(("promote_policy",), ("ben",)),
+        Propose(PromotePolicy(policy_digest(policy), forced=True)),
+    )
+    for command in commands:
+        await issue(log, command, actor="owner", reason="it acts too seldom", signer=owner)
+    number = (await current(log)).version
+    async with started():
+        server.message(BEN, "/proposals")
+        await server.until(lambda: len(server.texts(BEN)) == 1)
+        assert f"proposal {number}" in server.texts(BEN)[0]
+        assert f"promote_policy policy={policy_digest(policy)[:12]}" in server.texts(BEN)[0]
+        server.message(BEN, f"/{word} {number} I read its gates")
+        await server.until(lambda: len(server.texts(BEN)) == 2)
+        assert "policy edge" in server.texts(BEN)[1]
+        assert "0.1 -&gt; 0.05" in server.texts(BEN)[1]
+        server.tap(BEN, server.button(f"{word.capitalize()} now"))
+        await server.until(lambda: len(server.texts(BEN)) == 3)
+        assert f"as version {number + 1}" in server.texts(BEN)[2]
+    state = await current(log)
+    assert (state.policy.edge, list(state.proposals)) == (edge, [])
 
 
 async def test_who_may_not_approve_is_refused_in_words(

@@ -14,6 +14,7 @@ from schemas.control import (
     CommandRecorded,
     Halt,
     Promote,
+    PromotePolicy,
     Propose,
     Resume,
     RevertProbation,
@@ -214,6 +215,17 @@ def test_a_promotion_by_two_persons_is_reported_when_it_is_approved() -> None:
     assert observe_command(state, recorded(1, Propose(promote))) == []
     assert kinds(observe_command(state, recorded(2, Approve(1, promote)))) == ["promoted reported"]
     assert state.trials["xgboost"].version == 2
+
+
+def test_a_promoted_voting_policy_is_reported_and_its_probation_counts_each_decision() -> None:
+    state = State()
+    entry = recorded(4, PromotePolicy(HEAD, forced=True, probation=2))
+    [notice] = observe_command(state, entry)
+    assert "is in force, without a verdict; by" in notice.text
+    for version in (3, 4, 4):
+        observe(state, decision(version=version), 0, 1_000)
+    here = Control(probations=Map({"ensemble": Probation(HEAD, 4, 2, 0)}))
+    assert kinds(check(state, 1_000 + MINUTE_MS, [], here)) == ["probation-overdue raised"]
 
 
 def test_the_swap_takes_from_the_command_to_the_first_decision_under_it() -> None:

@@ -10,14 +10,19 @@ from schemas.control import (
     Found,
     Halt,
     Promote,
+    PromotePolicy,
     Propose,
     Refuse,
     Rollback,
+    SetVotingPolicy,
     SetWeights,
+    StartPolicyShadow,
     StartShadow,
+    StopPolicyShadow,
 )
 from shared.commands.forms import FORMS, HOURS, FormError, command_of
 from shared.control import Issuer, Proposal, State
+from shared.control.policies import policy_digest
 from tests.shared.control.test_decide import artifact, given_log
 
 A1, A2 = "a1" * 32, "a2" * 32
@@ -67,6 +72,9 @@ def test_a_command_has_the_fields_that_were_filled_in_and_defaults_for_the_other
         ("propose", {"model": "a", "artifact": A2, "hours": "7000"}, r"Propose a promotion: .*valid_ms"),
         ("approve", {"proposal": "7"}, "no proposal 7 is open; open are: none"),
         ("approve", {"proposal": "x"}, "Proposal: expected a whole number"),
+        ("start_policy_shadow", {}, "at least one field other than in the policy in force"),
+        ("start_policy_shadow", {"temperature": "-1"}, r"Start a voting policy in shadow: .*temperature"),
+        ("promote_policy", {"policy": "ab"}, "0 voting policies in shadow begin with 'ab'.*in shadow are: none"),
         ("trust_key", {}, "there is no form 'trust_key'"),
     ],
 )
@@ -79,7 +87,12 @@ def test_a_value_that_does_not_fit_is_refused_by_the_name_of_its_field(
 
 def test_every_field_of_a_form_is_one_of_its_command() -> None:
     for form in FORMS.values():
-        command = {"propose": Promote, "propose_weights": SetWeights}.get(form.name, form.command)
+        command = {
+            "propose": Promote,
+            "propose_weights": SetWeights,
+            "propose_policy": PromotePolicy,
+            "start_policy_shadow": SetVotingPolicy,
+        }.get(form.name, form.command)
         names = {field.name for field in form.fields if field != HOURS}
         assert names <= set(command.__struct_fields__)
 
@@ -93,3 +106,14 @@ def test_a_proposal_is_of_a_command_and_an_approval_of_the_proposal(state: State
     open_one = structs.replace(state, proposals=Map({7: Proposal(promote, Issuer("ben"), 1, 2)}))
     assert command_of(open_one, "approve", {"proposal": "7"}) == Approve(7, Promote("a", A2))
     assert command_of(open_one, "refuse", {"proposal": "7"}) == Refuse(7)
+
+
+def test_a_voting_policy_is_named_by_its_first_digits_and_started_from_the_one_in_force(state: State) -> None:
+    started = command_of(state, "start_policy_shadow", {"edge": "0.05", "temperature": ""})
+    assert started == StartPolicyShadow(SetVotingPolicy(edge=0.05))
+    digest = policy_digest(SetVotingPolicy(edge=0.05))
+    shadowed = structs.replace(state, policy_shadows=(digest,))
+    assert command_of(shadowed, "stop_policy_shadow", {"policy": digest[:6]}) == StopPolicyShadow(digest)
+    assert command_of(shadowed, "promote_policy", {"policy": digest}) == PromotePolicy(digest)
+    proposed = command_of(shadowed, "propose_policy", {"policy": digest[:6], "forced": "yes", "hours": "1"})
+    assert proposed == Propose(PromotePolicy(digest, forced=True), 3_600_000)

@@ -18,9 +18,11 @@ from schemas.control import (
     Found,
     Halt,
     Promote,
+    PromotePolicy,
     Proposable,
     Propose,
     Refuse,
+    RegisterArtifact,
     Resume,
     Retire,
     RevokeKey,
@@ -29,20 +31,29 @@ from schemas.control import (
     SetLadder,
     SetVotingPolicy,
     SetWeights,
+    StartPolicyShadow,
     StartShadow,
     StepWeight,
     StopShadow,
     TrustKey,
 )
 from shared.control import EMPTY, ControlError, Rejected, State, fold, propose
+from shared.control.policies import policy_digest
 from shared.control.signing import Signer
-from tests.shared.control.test_rollback import artifact
+from tests.shared.control.test_rollback import artifact as unlabelled
 
 A1, A2, A3, B1 = "a1" * 32, "a2" * 32, "a3" * 32, "b1" * 32
 HOUR = 3_600_000
 RULE = SetApprovalRule(("promote", "set_weights"), ("ben", "cy"))
 PROMOTION = Promote("a", A2, verdict="0c" * 16, ready=("0a" * 16,))
 NUMBERS = count()
+CALM, CALMER = SetVotingPolicy(edge=0.05), SetVotingPolicy(edge=0.02)
+POLICY_RULE = SetApprovalRule(("promote_policy", "set_ladder"), ("ben", "cy"))
+OF_POLICY = PromotePolicy(policy_digest(CALM), verdict="0c" * 16)
+
+
+def artifact(model: str, digest: str) -> RegisterArtifact:
+    return msgspec.structs.replace(unlabelled(model, digest), horizon=12, kappa=0.75)
 
 
 BEGUN: tuple[Command, ...] = (
@@ -102,6 +113,8 @@ def approve(state: State, number: int | None = None, verdict: str | None = "1c" 
     command = state.proposals[number].command
     if isinstance(command, Promote):
         command = msgspec.structs.replace(command, ready=("1a" * 16,) if verdict else (), verdict=verdict)
+    if isinstance(command, PromotePolicy):
+        command = msgspec.structs.replace(command, verdict=verdict)
     return Approve(number, command)
 
 
@@ -324,15 +337,66 @@ def test_the_rule_names_only_what_it_can_hold() -> None:
     assert "names who approves" in refusal(given(), SetApprovalRule(("promote",)), "ada")
 
 
+@pytest.mark.parametrize(
+    ("command", "way"),
+    [
+        (OF_POLICY, "promote-policy"),
+        (msgspec.structs.replace(OF_POLICY, verdict=None, forced=True), "promote-policy"),
+        (CALM, "voting"),
+        (SetLadder((0.001, 0.5)), "ladder"),
+    ],
+)
+def test_given_a_rule_for_policies_each_way_to_change_the_vote_needs_a_second_person(command: Any, way: str) -> None:
+    state = given(StartPolicyShadow(CALM), POLICY_RULE)
+    assert f"conclave propose {way}" in refusal(state, command, "ben")
+    proposed = after(state, Propose(command), "ada")
+    assert (proposed.policy, proposed.ladder) == (state.policy, state.ladder)
+    made = after(proposed, approve(proposed), "ben")
+    assert (made.policy, made.ladder) != (state.policy, state.ladder)
+    assert after(made, Rollback(), "dan").policy == state.policy
+
+
+def test_a_rule_that_an_earlier_release_could_set_holds_no_more_than_it_did() -> None:
+    state = given(StartPolicyShadow(CALM), RULE)
+    for command in (OF_POLICY, SetVotingPolicy(), SetLadder((0.1, 0.5))):
+        state = after(state, command)
+
+
+def test_an_approval_of_a_policy_needs_a_verdict_of_that_moment() -> None:
+    state = given(StartPolicyShadow(CALM), POLICY_RULE, Propose(OF_POLICY))
+    assert "no passing gate verdict" in refusal(state, approve(state, verdict=None), "ben")
+    other = Approve(state.version, PromotePolicy(policy_digest(CALMER), verdict="1c" * 16))
+    assert "not what proposal" in refusal(state, other, "ben")
+
+
+@pytest.mark.parametrize("command", [OF_POLICY, SetVotingPolicy(edge=0.03), SetLadder((0.1, 0.5))])
+def test_a_proposed_policy_or_ladder_is_out_of_date_when_another_came_into_force(command: Any) -> None:
+    state = given(StartPolicyShadow(CALM), POLICY_RULE, Propose(command))
+    first = state.version
+    rival = SetLadder((0.2, 0.4)) if isinstance(command, SetLadder) else CALMER
+    state = after(state, Propose(rival), "dan")
+    state = after(state, approve(state), "ben")
+    assert "out of date" in refusal(state, approve(state, first), "ben")
+
+
+def test_what_a_revoked_key_proposed_of_a_policy_ends() -> None:
+    state = given(StartPolicyShadow(CALM), *KEYS, POLICY_RULE)
+    state = after(state, Propose(OF_POLICY), "dan")
+    assert not after(state, RevokeKey("dan")).proposals
+
+
 PERSONS = st.sampled_from(["ada", "ben", "cy", "dan"])
 PROPOSABLE: st.SearchStrategy[Any] = st.one_of(
     st.builds(Promote, st.just("a"), st.sampled_from([A1, A2, A3]), st.just(True)),
     st.sampled_from([0.2, 0.5]).map(lambda weight: SetWeights({"a": weight, "b": 1 - weight})),
-    st.sampled_from([SetApprovalRule(("promote",), ("ben",)), SetApprovalRule(), RULE]),
+    st.sampled_from([SetApprovalRule(("promote",), ("ben",)), SetApprovalRule(), RULE, POLICY_RULE]),
+    st.sampled_from([CALM, CALMER, SetVotingPolicy(), SetLadder((0.1, 0.5)), SetLadder()]),
+    st.sampled_from([CALM, CALMER]).map(lambda policy: PromotePolicy(policy_digest(policy), forced=True)),
 )
 ALONE: st.SearchStrategy[Any] = st.one_of(
     PROPOSABLE,
     st.sampled_from([Halt(), Resume(), Rollback(), StepWeight("b"), Retire("a", A3), StartShadow("a", A2)]),
+    st.sampled_from([StartPolicyShadow(CALM), StartPolicyShadow(CALMER)]),
 )
 
 
@@ -344,7 +408,9 @@ class TwoPersons(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        self.state = given(RULE)
+        self.state = given(
+            StartPolicyShadow(CALM), SetApprovalRule((*RULE.commands, *POLICY_RULE.commands), ("ben", "cy"))
+        )
 
     def issue(self, command: Command, by: str) -> bool:
         self.at += HOUR
@@ -377,8 +443,13 @@ class TwoPersons(RuleBasedStateMachine):
             assert proposal.by.person != by
             assert by in rule.approvers
             assert self.at < proposal.until
-        elif not isinstance(command, Rollback) and "promote" in rule.commands:
-            assert before.models["a"].champion == self.state.models["a"].champion
+        elif not isinstance(command, Rollback):
+            if "promote" in rule.commands:
+                assert before.models["a"].champion == self.state.models["a"].champion
+            if "promote_policy" in rule.commands:
+                assert before.policy == self.state.policy
+            if "set_ladder" in rule.commands:
+                assert before.ladder == self.state.ladder
         if not isinstance(command, Approve) and rule.commands:
             assert self.state.approval == rule
 

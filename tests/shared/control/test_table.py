@@ -123,6 +123,8 @@ STATES: dict[str, tuple[Command, ...]] = {
     "policy promoted": (*CANDIDATE, PromotePolicy(CALM_DIGEST, forced=True)),
     "policy rolled back": (*CANDIDATE, PromotePolicy(CALM_DIGEST, forced=True), Rollback()),
     "policy of a stacker in shadow": (*LABELLED, StartPolicyShadow(STACKED)),
+    "policy on probation": (*CANDIDATE, PromotePolicy(CALM_DIGEST, forced=True, probation=100)),
+    "two persons for policies": (*CANDIDATE, SetApprovalRule(("promote_policy", "set_ladder"), ("bo",))),
 }
 COMMANDS: dict[str, Command] = {
     "found": FOUNDED[0],
@@ -204,6 +206,16 @@ COMMANDS: dict[str, Command] = {
     "voting policy as in shadow": CALM,
     "voting policy with numbers and another rule": SetVotingPolicy(stacker=STACKED.stacker),
     "register a model called ensemble": artifact("ensemble", C1),
+    "promote policy, forced, on probation": PromotePolicy(CALM_DIGEST, forced=True, probation=10),
+    "rollback ensemble": Rollback(model="ensemble"),
+    "rollback ensemble to 5": Rollback(to=5, model="ensemble"),
+    "confirm policy": ConfirmPromotion("ensemble", CALM_DIGEST),
+    "revert policy": RevertProbation("ensemble", CALM_DIGEST, 100),
+    "revert policy too early": RevertProbation("ensemble", CALM_DIGEST, 99),
+    "propose policy, forced": Propose(PromotePolicy(CALM_DIGEST, forced=True)),
+    "propose voting policy": Propose(SetVotingPolicy(quorum_count=1)),
+    "propose ladder": Propose(SetLadder(automatic=True)),
+    "two persons for policies": SetApprovalRule(("promote_policy", "set_ladder"), ("bo",)),
 }
 
 
