@@ -91,9 +91,9 @@ class Streaming:
             self._groups.append(_Group(read, chosen, places, engine, max(one.lookback for one in chosen)))
 
     def handle(self, events: Sequence[MarketEvent], first: int) -> list[AcceptedBars | RefusedBar | None]:
-        """Append bars and return the result of each, None for a copy. ``first`` is the index of the first of these
-        events in the stream; the indices of the others follow without a gap."""
-        if not self._groups and not any(isinstance(event, ReferenceCopied) for event in events):
+        """Append bars and return the result of each, None for a copy or an input. ``first`` is the index of the first
+        of these events in the stream; the indices of the others follow without a gap."""
+        if not self._groups and all(isinstance(event, BarClosed) for event in events):
             return [*self._engine.handle(cast(Sequence[BarClosed], events), first)]
         added = [self._add(event, first + i) for i, event in enumerate(events)]
         self._close(want=True)
@@ -129,6 +129,8 @@ class Streaming:
     def _add(self, bar: MarketEvent, index: int) -> _Bar | RefusedBar | None:
         if index % SWEEP_EVERY == 0:
             self._forget(index)
+        if not isinstance(bar, BarClosed | ReferenceCopied):
+            return None
         key = (bar.symbol, bar.interval_ms, bar.origin == "synthetic")
         if isinstance(bar, ReferenceCopied):
             if bar.symbol in self._references.symbols:

@@ -64,7 +64,8 @@ def served(bars: Sequence[MarketEvent], outcomes: Outcomes, symbol: str, number:
     return {
         bar.open_time: (result.bridged, result.values)
         for bar, outcome in zip(bars, outcomes, strict=True)
-        if bar.symbol == symbol
+        if isinstance(bar, BarClosed | ReferenceCopied)
+        and bar.symbol == symbol
         and isinstance(outcome, AcceptedBars)
         and isinstance(result := outcome.results[number], ComputedVector)
     }
