@@ -46,44 +46,44 @@ class ReferenceCopied(BarFields, frozen=True, array_like=True, tag="reference"):
 
 
 class FundingPublished(Struct, frozen=True, array_like=True, tag="funding"):
-    """The funding rate that a perpetual contract settled at ``time``: the share of its position that a holder of a long
+    """The funding rate that a perpetual contract settled at ``at``: the share of its position that a holder of a long
     one paid to those of short ones. ``interval_ms`` is the time between two settlements, None where the source does not
     have it."""
 
     symbol: Symbol
-    time: Milliseconds
+    at: Milliseconds
     origin: Origin
     rate: Rate
     interval_ms: IntervalMs | None = None
 
 
 class OpenInterestSampled(Struct, frozen=True, array_like=True, tag="interest"):
-    """The contracts of a derivative that are open at ``time``: ``amount`` in units of the asset or in contracts, as the
+    """The contracts of a derivative that are open at ``at``: ``amount`` in units of the asset or in contracts, as the
     source counts them, and ``value`` in the quote currency, None where the source does not have it."""
 
     symbol: Symbol
-    time: Milliseconds
+    at: Milliseconds
     origin: Origin
     amount: Volume
     value: Volume | None = None
 
 
 class PriceSampled(Struct, frozen=True, array_like=True, tag="price"):
-    """Prices of a derivative at ``time`` that are no trades: ``mark``, by which positions are valued, and ``index``, of
+    """Prices of a derivative at ``at`` that are no trades: ``mark``, by which positions are valued, and ``index``, of
     the asset on spot markets. None: it was not sampled."""
 
     symbol: Symbol
-    time: Milliseconds
+    at: Milliseconds
     origin: Origin
     mark: Price | None = None
     index: Price | None = None
 
 
 class BookSampled(Struct, frozen=True, array_like=True, tag="book"):
-    """The best bid and ask of an order book at ``time``, with their sizes in units of the asset or in contracts."""
+    """The best bid and ask of an order book at ``at``, with their sizes in units of the asset or in contracts."""
 
     symbol: Symbol
-    time: Milliseconds
+    at: Milliseconds
     origin: Origin
     bid: Price
     bid_size: Volume
