@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.market import BarClosed
+from schemas.market import BarClosed, InputEvent
 from schemas.operations import Refusal
 from shared.bars.formats import FURTHER
 from shared.inputs.samples import InputSamples
@@ -45,6 +45,18 @@ class RefusedRow(NamedTuple):
 
 
 Row = Good | RefusedRow
+
+
+class InputRow(NamedTuple):
+    """A row of a source of inputs with a valid event. ``where`` is ``<file>:<line>``."""
+
+    event: InputEvent
+    where: str
+
+    @property
+    def symbol(self) -> str:
+        """The symbol of the event."""
+        return self.event.symbol
 
 
 class BarSource(Protocol):
