@@ -87,7 +87,7 @@ STREAMS: Final[dict[str, StreamSpec]] = {
             partitioned=True,
             retention_ms=90 * DAY_MS,
             version=1,
-            summary="Closed bars of all symbols, in the order of their close; copies of references elsewhere.",
+            summary="Closed bars of all symbols, in the order of their close; copies of references elsewhere; inputs.",
         ),
         StreamSpec(
             name="features",

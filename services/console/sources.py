@@ -13,6 +13,7 @@ from shared.bars import BarSource, FileSource, RefusedRow, Row, Series
 from shared.bars.amount import estimated_rows
 from shared.bars.columns import Stated, stated_columns
 from shared.bars.feeds import MARK, open_bars
+from shared.bars.input_source import InputSource, open_inputs
 from shared.bars.names import interval_text, parse_interval
 from shared.bars.times import parse_zone
 from shared.synthetic import SCENARIOS, SYMBOLS, SyntheticMarket
@@ -42,6 +43,18 @@ STATED: Final = (
     click.option("--symbol", help="Symbol of files that do not contain it."),
 )
 """Options by which a person states what files leave open."""
+
+
+INPUTS: Final = click.option(
+    "--inputs",
+    type=click.Path(exists=True, path_type=Path),
+    help="A file or folder of inputs for the bars: funding rates, open interest, mark and index prices, book.",
+)
+
+
+def inputs_of(options: Mapping[str, Any]) -> InputSource | None:
+    """Return the inputs that the options name. Raises ``SourceError``."""
+    return None if options["inputs"] is None else open_inputs(options["inputs"])
 
 
 def stated(options: Mapping[str, Any]) -> Stated:
@@ -80,6 +93,7 @@ def BARS_OPTIONS(command: F) -> F:  # noqa: N802  # reads as options
         ),
         click.option("--synthetic", type=click.Choice(sorted(SCENARIOS)), help="A synthetic market of this scenario."),
         click.option("--only", help="Use only bars of this length, such as 15m, if the source has several."),
+        INPUTS,
         *STATED,
         click.option("--bars", type=_Address(), help="A file or folder of bars, or NAME://... for an installed feed."),
     ):

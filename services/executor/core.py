@@ -7,7 +7,14 @@ from typing import Final, cast
 from schemas.codec import ROOT, Encoded, Envelope, encode
 from schemas.control import SetExecutionPolicy
 from schemas.decisions import BallotLate, DecisionMade, FenceClosed, FenceOpened, IntentIssued
-from schemas.market import BarClosed, ReferenceCopied
+from schemas.market import (
+    BarClosed,
+    BookSampled,
+    FundingPublished,
+    OpenInterestSampled,
+    PriceSampled,
+    ReferenceCopied,
+)
 from schemas.orders import AccountDiffers, AccountEvent, AccountReconciled, OrderEvent, OrderFilled, OrderPlaced
 from services.executor.reconciliation import Checked, compare
 from services.executor.settlement import Settled, settled
@@ -172,6 +179,8 @@ class _Turn:
                 state.intents.append(Waiting(received.envelope, received.entry))
                 self.decide_intents()
             case BallotLate() | FenceClosed() | FenceOpened() | ReferenceCopied():
+                pass
+            case FundingPublished() | OpenInterestSampled() | PriceSampled() | BookSampled():
                 pass
             case other:
                 raise TypeError(f"{GROUP} does not handle {type(other).__name__} on {received.stream}")

@@ -129,7 +129,7 @@ class FeatureBuilder:
         written: list[Encoded] = []
         for received, outcome in zip(batch.events, outcomes, strict=True):
             if outcome is None:
-                continue  # a copy of a bar, for others to read
+                continue  # a copy of a bar, or an input: for bars to read
             if isinstance(outcome, RefusedBar):
                 written.append(_refusal(received, outcome))
             else:

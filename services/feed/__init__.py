@@ -1,10 +1,11 @@
-"""The feed: write the bars of a file, a folder or the synthetic market to the log.
+"""The feed: write the bars of a file, a folder or the synthetic market to the log, and inputs.
 
 Reads
-    A source of bars (``shared.bars.BarSource``). No stream.
+    A source of bars (``shared.bars.BarSource``), which may have inputs (``shared.bars.input_source``). No stream.
 Writes
     ``market``: each good bar that continues its series, as a root event. The bars of references, which the vectors of
-    all symbols read, come first among those of one close, and are copied into all partitions but their own.
+    all symbols read, come first among those of one close, and are copied into all partitions but their own. Inputs come
+    before the bars that close at or after their time.
     ``dead``: each row that is not a bar, and each bar that was already written (``duplicate``, or ``conflict`` if its
     content differs) or is older than the newest of its symbol and interval (``out_of_order``); each with file and line.
 Remembers

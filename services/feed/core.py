@@ -3,7 +3,7 @@
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 import msgspec
 from msgspec import structs
@@ -12,7 +12,7 @@ from schemas.catalogue import partition_of
 from schemas.codec import UNDECODABLE, Encoded, UnwritableError, encode
 from schemas.market import BarClosed, ReferenceCopied
 from schemas.operations import DeadLetter
-from shared.bars.rows import Good, RefusedRow, Row, Series, SourceError, misplaced, values
+from shared.bars.rows import Good, InputRow, RefusedRow, Row, Series, SourceError, misplaced, values
 from shared.telemetry.reporting import flags_of
 
 GROUP: Final = "feed"
@@ -47,14 +47,30 @@ class State:
     floor: dict[Series, int] = field(default_factory=dict)
 
 
+class RowSource(Protocol):
+    """A ``BarSource``, or one whose rows are inputs, too (``shared.bars.input_source``)."""
+
+    @property
+    def name(self) -> str:
+        """See ``BarSource``."""
+
+    @property
+    def identity(self) -> str:
+        """See ``BarSource``."""
+
+    def rows(self, skip: int = 0) -> Iterator[Row | InputRow]:
+        """See ``BarSource``."""
+
+
 class Handled(NamedTuple):
-    """The result of some rows: events to write, and how many bars were sent (copies not counted), rows refused and
-    bars skipped because ``market`` had them before this source began."""
+    """The result of some rows: events to write, and how many bars were sent (copies not counted), rows refused, bars
+    skipped because ``market`` had them before this source began, and inputs sent."""
 
     outputs: tuple[Encoded, ...] = ()
     sent: int = 0
     refused: int = 0
     skipped: int = 0
+    inputs: int = 0
 
 
 class Numbered(NamedTuple):
@@ -62,7 +78,7 @@ class Numbered(NamedTuple):
     copy if it is a bar that continues its series."""
 
     number: int
-    row: Row
+    row: Row | InputRow
     copied: bool = False
 
 
@@ -120,7 +136,7 @@ def finished(memo: bytes) -> str:
     return f"all {former.rows:,} rows of {former.name} are sent" if former.ended else ""
 
 
-def ticks(rows: Iterable[Row], skip: int, most: int, references: Container[str] = ()) -> Iterator[Tick]:
+def ticks(rows: Iterable[Row | InputRow], skip: int, most: int, references: Container[str] = ()) -> Iterator[Tick]:
     """Group rows by the close of their bars, at most ``most`` rows in a group. ``rows`` begins after the first ``skip``
     rows of the source. A row that is not a bar belongs to the bars before it. In a group the bars of ``references``
     come first, since vectors of the others read them."""
@@ -162,9 +178,13 @@ def handle(state: State, rows: Sequence[Numbered], until: int, share: float = 0.
     """Return what to write for these rows of the partition, and note that the first ``until`` rows of the source are
     handled. Rows that were handled before are left out. ``share`` of all bars is traced."""
     outputs: list[Encoded] = []
-    sent = skipped = copied = 0
+    sent = skipped = copied = inputs = 0
     for number, row, is_copy in rows:
         if number < state.rows:
+            continue
+        if isinstance(row, InputRow):
+            outputs.append(encode("market", row.event))
+            inputs += 1
             continue
         if is_copy:
             copies = _copied(state, row)
@@ -178,7 +198,7 @@ def handle(state: State, rows: Sequence[Numbered], until: int, share: float = 0.
         outputs.append(encoded)
         sent += encoded.stream == "market"
     state.rows = max(state.rows, until)
-    return Handled(tuple(outputs), sent, len(outputs) - sent - copied, skipped)
+    return Handled(tuple(outputs), sent, len(outputs) - sent - copied - inputs, skipped, inputs)
 
 
 def _handle_row(state: State, row: Row, share: float) -> Encoded | None:

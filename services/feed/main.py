@@ -13,9 +13,9 @@ from anyio import to_thread
 from schemas.codec import Encoded, encode
 from services.feed import core
 from services.feed.backlog import Backlog
-from services.feed.core import Numbered, State, Tick
+from services.feed.core import Numbered, RowSource, State, Tick
 from services.feed.pace import Pace
-from shared.bars.rows import BarSource
+from shared.bars.rows import InputRow
 from shared.log import START, Commit, Lost, StreamKey, TruncatedLogError
 from shared.runtime.loop import Loop, wait
 from shared.runtime.losses import truncation
@@ -32,12 +32,13 @@ _log = logging.getLogger(__name__)
 
 class Counts(NamedTuple):
     """The result of a run of the feed: bars sent, rows refused, and bars skipped because ``market`` had them.
-    ``before``: rows at the start of the source that an earlier run handled."""
+    ``before``: rows at the start of the source that an earlier run handled. ``inputs``: inputs sent."""
 
     sent: int = 0
     refused: int = 0
     skipped: int = 0
     before: int = 0
+    inputs: int = 0
 
     def plus(self, handled: core.Handled) -> "Counts":
         """Return these counts plus those of more rows."""
@@ -45,12 +46,13 @@ class Counts(NamedTuple):
             sent=self.sent + handled.sent,
             refused=self.refused + handled.refused,
             skipped=self.skipped + handled.skipped,
+            inputs=self.inputs + handled.inputs,
         )
 
 
 async def feed(
     loop: Loop,
-    source: BarSource,
+    source: RowSource,
     *,
     partitions: int = 1,
     speed: float | None = None,
@@ -91,7 +93,7 @@ async def feed(
                 lost = True
 
 
-def _states(loop: Loop, source: BarSource, left: Collection[bytes]) -> list[State]:
+def _states(loop: Loop, source: RowSource, left: Collection[bytes]) -> list[State]:
     """Return the state of each partition after its last commit. ``left``: the memos of runs whose source is left."""
     partitions = len(loop.claims)
     return [
@@ -115,7 +117,7 @@ class _Run:
         self.committed = [state.rows for state in states]
         self.counts = Counts(before=min(self.committed))
 
-    async def again(self, source: BarSource, left: Collection[bytes]) -> "_Run":
+    async def again(self, source: RowSource, left: Collection[bytes]) -> "_Run":
         """Return the run that goes on with what the server has, after it lost its last writes. Raise ``LogTruncated``
         in each partition whose bars must be sent again."""
         run = _Run(self.loop, _states(self.loop, source, left), self.window, self.sample, self.references)
@@ -132,7 +134,7 @@ class _Run:
                 await self.loop.commit(claim, Commit([alarm], {}, {}, claim.memo))
         return run
 
-    async def send_all(self, source: BarSource, speed: float | None, stop: anyio.Event) -> Counts:
+    async def send_all(self, source: RowSource, speed: float | None, stop: anyio.Event) -> Counts:
         """Send from the first row that a partition has not handled, to the end or to ``stop``."""
         skip = min(state.rows for state in self.states)
         ticks = core.ticks(source.rows(skip), skip, MOST_AT_ONCE, self.references)
@@ -145,7 +147,7 @@ class _Run:
             rows: list[Numbered] = []
             while tick is not None and (not rows or self._joins(tick, rows, pace)):
                 rows += tick.rows
-                pace.sent(len(tick.rows), time.monotonic())
+                pace.sent(sum(not isinstance(each.row, InputRow) for each in tick.rows), time.monotonic())
                 tick = next(ticks, None)
             if not await self._send(rows, stop):
                 break

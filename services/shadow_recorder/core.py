@@ -8,7 +8,14 @@ from typing import Final
 from schemas.codec import Encoded, Envelope
 from schemas.decisions import BallotLate, DecisionMade, FenceClosed, FenceOpened
 from schemas.features import BarsMissing, FeatureEvent, FeaturesComputed, FeaturesWithheld
-from schemas.market import BarClosed, ReferenceCopied
+from schemas.market import (
+    BarClosed,
+    BookSampled,
+    FundingPublished,
+    OpenInterestSampled,
+    PriceSampled,
+    ReferenceCopied,
+)
 from schemas.predictions import PredictionEvent, PredictionFailed, PredictionMade
 from schemas.trades import TradeClosed
 from services.shadow_recorder import backpressure
@@ -79,6 +86,8 @@ class Recorder:
                     _add_bar(state, bar, received)
                 case BallotLate() | FenceClosed() | FenceOpened() | ReferenceCopied():
                     pass
+                case FundingPublished() | OpenInterestSampled() | PriceSampled() | BookSampled():
+                    pass
                 case other:
                     raise TypeError(f"{GROUP} does not handle {type(other).__name__} on {received.stream}")
 
@@ -122,7 +131,7 @@ def _handle(state: State, received: Received) -> Iterator[Encoded]:
                 yield from _advance(state, series)
             if state.count % SWEEP == 0:
                 yield from _sweep(state, id_order(received.entry)[0])
-        case ReferenceCopied():
+        case ReferenceCopied() | FundingPublished() | OpenInterestSampled() | PriceSampled() | BookSampled():
             pass
         case other:
             raise TypeError(f"{GROUP} does not handle {type(other).__name__} on {received.stream}")

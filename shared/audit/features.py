@@ -17,7 +17,7 @@ from msgspec import structs
 from schemas.codec import Encoded, Envelope, UnreadableError, opened
 from schemas.control import CommandRecorded
 from schemas.features import BarsMissing, FeaturesComputed, FeaturesWithheld
-from schemas.market import ReferenceCopied
+from schemas.market import BarClosed
 from shared.audit.comparison import ENVELOPE, Comparison, differences
 from shared.audit.findings import Difference, Findings, Layer
 from shared.audit.set_aside import set_aside
@@ -260,9 +260,9 @@ class _Comparison:
 
     def _group_of(self, bar: ReadEvent) -> _Group | None:
         """Return the group of a bar, found by its id, or by symbol and time where another bar is recorded in its
-        place. A copy of a bar of another partition has none."""
+        place. A copy of a bar of another partition has none, nor has an input."""
         event = bar.opened.envelope.event
-        if isinstance(event, ReferenceCopied):
+        if not isinstance(event, BarClosed):
             return None
         about = (event.symbol, event.interval_ms, event.open_time)
         for number in range(AHEAD):

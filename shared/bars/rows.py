@@ -2,15 +2,16 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.market import BarClosed
+from schemas.market import BarClosed, InputEvent
 from schemas.operations import Refusal
 from shared.bars.formats import FURTHER
+from shared.inputs.samples import InputSamples
 
 Series = tuple[str, int]
 """A symbol and an interval in milliseconds. The bars of one series have an order."""
@@ -46,6 +47,18 @@ class RefusedRow(NamedTuple):
 Row = Good | RefusedRow
 
 
+class InputRow(NamedTuple):
+    """A row of a source of inputs with a valid event. ``where`` is ``<file>:<line>``."""
+
+    event: InputEvent
+    where: str
+
+    @property
+    def symbol(self) -> str:
+        """The symbol of the event."""
+        return self.event.symbol
+
+
 class BarSource(Protocol):
     """A source of rows in a fixed order.
 
@@ -70,8 +83,9 @@ class BarSource(Protocol):
 class Bars:
     """One series as columns of equal length n, with strictly increasing ``open_time``. Bars may be missing.
 
-    ``open_time`` is int64 [n], in milliseconds since 1970 UTC; prices and ``volume`` are float64 [n]. The last three
+    ``open_time`` is int64 [n], in milliseconds since 1970 UTC; prices and ``volume`` are float64 [n]. The next three
     are the further fields of ``BarClosed``, float64 [n] with NaN in a bar that lacks it; None where all bars do.
+    ``inputs`` are the samples of what else is known of the symbol, at times of their own.
     ``shared.features.BarArrays`` has the same columns without a symbol, checked; ``shared.training.series`` makes it
     from this. It is a type of its own so that features depend on no source of bars.
     """
@@ -87,12 +101,13 @@ class Bars:
     trades: NDArray[np.float64] | None = None
     quote_volume: NDArray[np.float64] | None = None
     taker_volume: NDArray[np.float64] | None = None
+    inputs: InputSamples = field(default_factory=dict, kw_only=True)
 
     def __len__(self) -> int:
         return len(self.open_time)
 
     def at(self, rows: Any) -> "Bars":
-        """Return these rows: a slice, an array of positions, or a mask."""
+        """Return these rows: a slice, an array of positions, or a mask. All inputs stay."""
         names = ("open_time", *VALUES, *FURTHER)
         columns: dict[str, Any] = {name: column for name in names if (column := getattr(self, name)) is not None}
         return replace(self, **{name: column[rows] for name, column in columns.items()})

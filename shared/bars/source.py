@@ -147,7 +147,7 @@ def open_source(
     more = (stated.columns, str(zone)) if stated.columns or zone is not None else ()
     digest = blake2b(repr((1, origin, symbol, interval_ms, *more)).encode(), digest_size=16)
     for file in files:
-        digest.update(repr((file.name, file.symbol, file.interval_ms, *_sampled(file.path))).encode())
+        digest.update(repr((file.name, file.symbol, file.interval_ms, *sampled(file.path))).encode())
     return FileSource(root.name or str(root), digest.hexdigest(), files, origin)
 
 
@@ -211,7 +211,7 @@ def named_in(file: Path, root: Path) -> str:
     return file.name if file == root else file.relative_to(root).as_posix()
 
 
-def _sampled(path: Path) -> tuple[int, bytes, bytes]:
+def sampled(path: Path) -> tuple[int, bytes, bytes]:
     """Return the size, beginning and end of a file, to identify it without reading all of it."""
     size = path.stat().st_size
     with path.open("rb") as file:

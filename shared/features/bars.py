@@ -1,11 +1,13 @@
 """Bars of one symbol as arrays, and the one policy for bars that are missing."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+from shared.inputs.samples import InputSamples
 
 Doubles: TypeAlias = npt.NDArray[np.float64]
 Integers: TypeAlias = npt.NDArray[np.int64]
@@ -25,9 +27,9 @@ class BarArrays:
     ``shared.bars.Bars`` is the same with its symbol, as a source gives it. This is a type of its own so that features
     depend on no source of bars.
 
-    ``open_time`` is in milliseconds, strictly increasing, in multiples of ``interval_ms``. The last three are
-    ``FURTHER``: NaN in a bar that lacks them, None if all bars do. Raises ``ValueError`` otherwise, with the first
-    faulty row.
+    ``open_time`` is in milliseconds, strictly increasing, in multiples of ``interval_ms``. The next three are
+    ``FURTHER``: NaN in a bar that lacks them, None if all bars do. ``inputs`` are the samples of what else is known of
+    the symbol; their times are not those of bars. Raises ``ValueError`` otherwise, with the first faulty row.
     """
 
     open_time: Integers
@@ -40,6 +42,7 @@ class BarArrays:
     trades: Doubles | None = None
     quote_volume: Doubles | None = None
     taker_volume: Doubles | None = None
+    inputs: InputSamples = field(default_factory=dict, kw_only=True)
 
     def __post_init__(self) -> None:
         for name, kind in (("open_time", np.int64), *((name, np.float64) for name in self.fields())):

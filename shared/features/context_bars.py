@@ -13,7 +13,7 @@ from typing import Final, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from schemas.market import MarketEvent
+from schemas.market import BarFields
 from shared.features.bars import BarArrays, Doubles, Integers, fill, is_bridged
 from shared.features.context_formulas import ReferenceField
 from shared.features.expressions import BAR_FIELDS
@@ -110,7 +110,7 @@ class ReferenceBars:
         """The answers of ``lacking`` since a bar was added: the same for all symbols of one close."""
         self._newest: dict[Key, tuple[int, int]] = {}
 
-    def add(self, key: Key, bar: MarketEvent, index: int) -> None:
+    def add(self, key: Key, bar: BarFields, index: int) -> None:
         """Keep a bar of a reference. One that is not later than its newest changes nothing."""
         self._asked.clear()
         slot = bar.open_time // bar.interval_ms
@@ -183,5 +183,5 @@ def _until(series: Mapping[int, _Kept], slot: int) -> Iterator[int]:
         yield one
 
 
-def _floats(bar: MarketEvent) -> tuple[float, ...]:
+def _floats(bar: BarFields) -> tuple[float, ...]:
     return tuple([np.nan if value is None else float(value) for value in _CONTENT(bar)])

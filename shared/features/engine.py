@@ -6,7 +6,7 @@ without context, and one for each choice of references."""
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Final, Literal, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 
@@ -114,6 +114,13 @@ class _Computed(NamedTuple):
     finite: list[list[list[bool]] | None]
 
 
+class SampledRows(Protocol):
+    """The values of inputs at the bars of a stream."""
+
+    def rows(self, key: Key, slots: range) -> tuple[Doubles, Integers]:
+        """Return fields for slots of a series, ``[slot, field]``, and the oldest mark of each slot."""
+
+
 class Accepted(NamedTuple):
     """A bar in its window: ``have`` is the number of bars since the window began, ``flats`` the numbers of the flat
     ones."""
@@ -135,19 +142,26 @@ class Engine:
     engine that applies every event from ``oldest()`` on, and is given ``restarted``, continues exactly like the former
     engine. Vectors are bit-identical to those of ``shared.features.history``.
 
-    ``references`` has the bars of references. They must be in it when ``close`` is called. Raises ``ValueError`` for a
-    set with context without them.
+    ``references`` has the bars of references, and ``sampled`` the values of inputs. They must be in it when ``close``
+    is called. Raises ``ValueError`` for a set that reads what is not given.
     """
 
     def __init__(
-        self, sets: Sequence[FeatureSet], bridge: int = BRIDGE, references: ReferenceBars | None = None
+        self,
+        sets: Sequence[FeatureSet],
+        bridge: int = BRIDGE,
+        references: ReferenceBars | None = None,
+        sampled: SampledRows | None = None,
     ) -> None:
         self._sets = tuple(sets)
         self._bridge = bridge
         self._references = references
+        self._sampled = sampled
         self._graph = OperatorGraph(self._sets)
         if self._graph.context and references is None:
             raise ValueError("an engine for sets with context needs the bars of references, got none")
+        if self._graph.sampled and sampled is None:
+            raise ValueError("an engine for sets that read inputs needs their values, got none")
         self._content = attrgetter(*self._graph.own)
         self._lookback = self._graph.lookback
         self._first_need = min(chosen.lookback for chosen in self._sets)
@@ -256,6 +270,8 @@ class Engine:
         values, marks = _arrays(runs, self._content)
         if self._references is not None:
             values, marks = self._with_context(self._references, runs, values, marks)
+        if self._sampled is not None:
+            values, marks = _with_inputs(self._sampled, runs, values, marks)
         columns = [run.column for run in runs]
         counts = [run.count for run in runs]
         wanted = want and any(run.wanted for run in runs)
@@ -301,6 +317,15 @@ class Engine:
         start = (bar.row * computed.columns + run.place) * size
         flats = sum([flat > bar.have - need for flat in bar.flats]) if bar.flats else 0
         return ComputedVector(computed.data[number][start : start + size], flats)
+
+
+def _with_inputs(sampled: SampledRows, runs: list[_Run], values: Doubles, marks: Integers) -> tuple[Doubles, Integers]:
+    """Return the fields of bars and the values of inputs, and the oldest marks of both."""
+    slots = range(runs[0].slot, runs[0].slot + runs[0].rows)
+    more, oldest = (
+        np.stack(parts) for parts in zip(*(sampled.rows(run.window.key, slots) for run in runs), strict=True)
+    )
+    return np.concatenate([values, more], axis=2), np.minimum(marks, oldest)
 
 
 def detail_of(undefined: Sequence[Feature], bar: BarClosed) -> str:

@@ -20,6 +20,7 @@ import numpy as np
 
 from shared.features import kernels
 from shared.features.bars import FURTHER, PRICES_AND_VOLUME
+from shared.inputs.kinds import INPUT_FIELDS
 
 Operation = Callable[..., Any]
 
@@ -79,6 +80,8 @@ FIELDS: Final = (*BAR_FIELDS, "open_time")
 open_, high, low, close, volume, trades, quote_volume, taker_volume, open_time = (Expression(name) for name in FIELDS)
 """The fields of a bar: prices, volumes and the number of trades as float64, the open time as int64 milliseconds since
 1970-01-01 UTC."""
+funding, open_interest, mark, index, bid, bid_size, ask, ask_size = (Expression(name) for name in INPUT_FIELDS)
+"""The values of inputs at the close of a bar (``shared.inputs``), as float64."""
 
 
 def greater(a: Expression, b: Expression) -> Expression:

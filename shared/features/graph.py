@@ -10,6 +10,7 @@ from shared.features.bars import FURTHER
 from shared.features.context_formulas import reference_field
 from shared.features.expressions import BAR_FIELDS, Expression, Operation
 from shared.features.sets import FeatureSet
+from shared.inputs.kinds import INPUT_FIELDS, kinds_of
 
 Vectors: TypeAlias = npt.NDArray[np.float32]
 """Feature vectors along the last axis, little-endian float32."""
@@ -38,8 +39,8 @@ class OperatorGraph:
 
     ``nodes`` begin with the fields of a bar (``fields``: those of ``expressions.FIELDS``, without the further ones that
     no expression reads); each node reads only nodes before it. ``inputs`` are the fields without the open time: ``own``
-    of the bar, then ``context`` of the bars of references that close with it. ``outputs`` has, for each set, the reads
-    of its features' values.
+    of the bar, then ``context`` of the bars of references that close with it, then ``sampled`` of the symbol's inputs,
+    which are of ``kinds``. ``outputs`` has, for each set, the reads of its features' values.
     """
 
     def __init__(self, sets: Sequence[FeatureSet]) -> None:
@@ -52,7 +53,9 @@ class OperatorGraph:
         read = frozenset[str]().union(*(one.expression.fields for chosen in self.sets for one in chosen.features))
         self.own: Final = tuple(name for name in BAR_FIELDS if name in read or name not in FURTHER)
         self.context: Final = tuple(field for name in sorted(read) if (field := reference_field(name)) is not None)
-        self.inputs: Final = (*self.own, *(field.text for field in self.context))
+        self.sampled: Final = tuple(name for name in INPUT_FIELDS if name in read)
+        self.kinds: Final = kinds_of(read)
+        self.inputs: Final = (*self.own, *(field.text for field in self.context), *self.sampled)
         self.fields: Final = (*self.inputs, "open_time")
         for name in self.fields:
             self._read(Expression(name))

@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from shared.features.bars import BRIDGE, BarArrays, Doubles, Integers, fill, is_bridged
 from shared.features.context_bars import aligned
@@ -14,6 +15,8 @@ from shared.features.context_formulas import references_of
 from shared.features.graph import LITTLE_ENDIAN, Vectors
 from shared.features.plan import ColumnPlan
 from shared.features.sets import FeatureSet
+from shared.inputs.kinds import kinds_of
+from shared.inputs.samples import InputValues, values_at
 
 CHUNK: Final = 4096
 """Rows computed at once, such that they fit in the processor's cache. The result does not depend on it."""
@@ -53,7 +56,14 @@ def compute(feature_set: FeatureSet, bars: BarArrays, references: Mapping[str, B
     start = int(bars.open_time[0]) if len(bars) else 0
     slots = bars.open_time // bars.interval_ms
     context = aligned(plan.context, references or {}, bars.interval_ms, slots, BRIDGE)
-    return _contiguous(plan, np.concatenate([bars.values(plan.own), context.values], axis=1), start, bars.interval_ms)
+    sampled = _sampled(plan, bars, slots)
+    every = np.concatenate([bars.values(plan.own), context.values, sampled.values], axis=1)
+    return _contiguous(plan, every, start, bars.interval_ms)
+
+
+def _sampled(plan: ColumnPlan, bars: BarArrays, slots: Integers) -> InputValues:
+    """Return the values of the inputs that a set reads, at successive slots."""
+    return values_at(plan.sampled, plan.kinds, bars.inputs, (slots + 1) * bars.interval_ms, bars.interval_ms)
 
 
 @lru_cache(maxsize=16)
@@ -82,14 +92,17 @@ def history(
     """Return the vectors of a history with gaps, under the gap policy (``shared.features.bars.is_bridged``).
 
     ``references``: the bars of the symbols that the set reads. A bar at whose close one of them has no bar has no
-    vector: it counts as ``undefined``. Raises ``ValueError`` for a reference that is not given."""
+    vector, nor has one at whose close an input that the set reads has no value: they count as ``undefined``. Raises
+    ``ValueError`` for a reference that is not given."""
     steps = bars.open_time // bars.interval_ms
     missing = np.diff(steps) - 1
     breaks = [int(row) + 1 for row in np.flatnonzero(missing) if not is_bridged(int(missing[row]), bridge)]
     edges = [0, *breaks, len(bars)]
     plan = _plan(feature_set)
     values = bars.values(plan.own)
-    vectors, rows, bridged, known = [], [], [], []
+    vectors, rows, bridged = [], [], []
+    lacking: list[list[npt.NDArray[np.bool_]]] = [[] for _ in range(1 + len(plan.kinds))]
+    """Of references, then of each kind of input: where there is none."""
     cold = [0, 0]
     for segment, (first, last) in enumerate(pairwise(edges)):
         if first == last:
@@ -97,13 +110,15 @@ def history(
         filled = fill(steps[first:last] - steps[first], values[first:last])
         slots = int(steps[first]) + np.arange(len(filled.values))
         context = aligned(plan.context, references or {}, bars.interval_ms, slots, bridge)
-        every = np.concatenate([filled.values, context.values], axis=1)
+        sampled = _sampled(plan, bars, slots)
+        every = np.concatenate([filled.values, context.values, sampled.values], axis=1)
         computed = _contiguous(plan, every, int(bars.open_time[first]), bars.interval_ms)
         warm = len(filled.values) - len(computed)
         kept = filled.real[warm:]
         flats = np.concatenate([[0], np.cumsum(~filled.real)])
         vectors.append(computed[kept])
-        known.append(context.known[warm:][kept])
+        for parts, known in zip(lacking, (context.known, *sampled.known.values()), strict=True):
+            parts.append(~known[warm:][kept])
         rows.append(first + filled.source[warm:][kept])
         bridged.append((flats[warm + 1 :] - flats[: len(computed)])[kept])
         cold[segment > 0] += int(filled.real[:warm].sum())
@@ -111,9 +126,12 @@ def history(
         nothing = np.empty(0, np.int64)
         empty = np.empty((0, len(feature_set)), LITTLE_ENDIAN)
         return FeatureHistory(nothing, empty, nothing, nothing, cold[0], cold[1], 0)
-    every, whole = np.concatenate(vectors), np.concatenate(known)
+    every = np.concatenate(vectors)
     finite = np.isfinite(every)
-    finite[~whole] &= np.array([not references_of(one.expression.fields) for one in feature_set.features])
+    read = [one.expression.fields for one in feature_set.features]
+    finite[np.concatenate(lacking[0])] &= np.array([not references_of(fields) for fields in read])
+    for kind, parts in zip(plan.kinds, lacking[1:], strict=True):
+        finite[np.concatenate(parts)] &= np.array([kind not in kinds_of(fields) for fields in read])
     defined = finite.all(axis=1)
     absent = (~finite).sum(axis=0).tolist()
     chosen, counts = np.concatenate(rows)[defined], np.concatenate(bridged)[defined]

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from shared.features.bars import BRIDGE, FURTHER, BarArrays
 from shared.features.history import history
 from shared.features.sets import FeatureSet
+from shared.inputs.samples import InputSamples
 
 Floats = NDArray[np.float32]
 TRIALS: Final = 10_000
@@ -75,9 +76,10 @@ def leaks(
         read = frozenset[str]().union(*(feature.expression.fields for feature in feature_set.features))
         needed = [name for name in FURTHER if name in read]
         further = f" that have {', '.join(needed)}" if needed else ""
+        inputs = f", and {', '.join(feature_set.inputs)} at their closes" if feature_set.inputs else ""
         raise LeakError(
             f"no bar has a vector of {feature_set.name}: it needs {feature_set.lookback} bars without a gap"
-            f"{further}, and there are {len(bars)}"
+            f"{further}{inputs}, and there are {len(bars)} bars"
         )
     random = np.random.default_rng(seed)
     counts = [0] * len(feature_set)
@@ -124,7 +126,12 @@ def _between(bars: BarArrays, from_ms: int, until_ms: int, altered: Alteration) 
 
 def _cut(bars: BarArrays, rows: slice, altered: Alteration) -> BarArrays:
     fields = {name: column[rows] for name, column in bars.fields().items()}
-    return BarArrays(bars.open_time[rows] + altered.weeks * WEEK_MS, interval_ms=bars.interval_ms, **fields)
+    opened, moved = bars.open_time[rows], altered.weeks * WEEK_MS
+    inputs: InputSamples = {}
+    if len(opened):
+        closes = int(opened[0]) + bars.interval_ms, int(opened[-1]) + bars.interval_ms
+        inputs = {kind: each.between(*closes, bars.interval_ms).moved(moved) for kind, each in bars.inputs.items()}
+    return BarArrays(opened + moved, interval_ms=bars.interval_ms, **fields, inputs=inputs)
 
 
 def _differing(expected: Floats, piece: Floats | None) -> list[int]:

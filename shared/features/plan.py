@@ -27,13 +27,14 @@ class _Step(NamedTuple):
 
 class ColumnPlan:
     """Compute the vectors of ``sets`` from the fields of bars: ``inputs`` and the open time. See ``OperatorGraph`` for
-    ``own`` and ``context``."""
+    ``own``, ``context``, ``sampled`` and ``kinds``."""
 
     def __init__(self, sets: Sequence[FeatureSet]) -> None:
         graph = OperatorGraph(sets)
         self.sets = graph.sets
         self.lookback = graph.lookback
         self.inputs, self.own, self.context = graph.inputs, graph.own, graph.context
+        self.sampled, self.kinds = graph.sampled, graph.kinds
         self._steps = _compile(graph)
 
     def evaluate(self, series: Mapping[str, npt.NDArray[Any]], rows: int) -> list[Vectors]:

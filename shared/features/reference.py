@@ -6,7 +6,9 @@ from shared.features.feature import Feature
 from shared.features.kernels import MISSING_WEIGHT
 from shared.features.sets import ARITHMETIC, SETS
 from shared.features.table import FEATURES
+from shared.inputs.kinds import BOUNDS, KINDS
 
+_BOUNDS = "".join(f"  | `{'`, `'.join(KINDS[kind])}` | {text} |\n" for kind, text in BOUNDS.items())
 _HEAD = f"""# Features
 
 Generated from `shared/features/table.py` and its parts by `python -m shared.features.reference`; a test compares them.
@@ -30,6 +32,14 @@ how many bars or symbols are computed at once, nor on the processor.
   symbol. A bar at whose close a reference has no bar has no vector of the set.
 - `trades`, `quote_volume` and `taker_volume` are known of the bars of some sources only (kline files of Binance, its
   live bars). A bar without them has no vector of a set that reads them, and the reason names what it lacks.
+- `funding`, `open_interest`, `mark`, `index`, `bid`, `bid_size`, `ask` and `ask_size` are inputs of the symbol, not
+  fields of its bars ([ADR 141](../adr/0141-inputs-at-a-bar.md)). The value at a bar is that of the last sample whose
+  time is not after the bar's close, and which was read before the bar. It must be younger than a bound; otherwise the
+  bar has no vector of a set that reads it, and the reason names the input.
+
+  | input | a sample must be younger than |
+  |---|---|
+{_BOUNDS}
 - Undefined values (0 / 0, x / 0, log 0) are never replaced. The bar's vector is withheld, with the names of the
   undefined features.
 - The formula of a name never changes.

@@ -6,10 +6,12 @@ from hashlib import sha256
 from typing import Final
 
 from shared.features.context_formulas import named, references_of
+from shared.features.derivatives import BOOK, DERIVATIVES
 from shared.features.feature import Feature
 from shared.features.flow import FLOW
 from shared.features.table import FEATURES
 from shared.features.timeframes import TIMEFRAMES
+from shared.inputs.kinds import Kind, kinds_of
 
 ARITHMETIC: Final = "float64 by doubling, rounded to float32 (1)"
 """How formulas are evaluated. The number is increased when a kernel's tree of operations changes: the last bits of
@@ -36,7 +38,16 @@ class FeatureSet:
     @cached_property
     def references(self) -> tuple[str, ...]:
         """The symbols whose bars a vector of any symbol depends on, in order."""
-        return tuple(sorted(references_of(frozenset().union(*(one.expression.fields for one in self.features)))))
+        return tuple(sorted(references_of(self._fields)))
+
+    @cached_property
+    def inputs(self) -> tuple[Kind, ...]:
+        """The kinds of inputs of the symbol that a vector depends on (``shared.inputs``)."""
+        return kinds_of(self._fields)
+
+    @cached_property
+    def _fields(self) -> frozenset[str]:
+        return frozenset[str]().union(*(one.expression.fields for one in self.features))
 
     @cached_property
     def definition(self) -> str:
@@ -109,11 +120,14 @@ SETS: Final[dict[str, FeatureSet]] = {
         feature_set("window-flow-10", *_WINDOW, "taker_imbalance_1", "log_trades_4_64", "log_trade_size_4_64"),
         feature_set("window-1h-10", *_WINDOW, *_HOUR),
         feature_set("context-38", *_CORE, *_BITCOIN),
+        feature_set("derivatives-39", *_CORE, *(feature.name for feature in DERIVATIVES)),
+        feature_set("book-32", *_CORE, *(feature.name for feature in BOOK)),
     )
 }
 """All feature sets by name. The first is the default; it has stationary features only. ``window-...`` are for models
 whose input is a window of vectors; they omit features that such a model can compute from the window. ``season-...`` and
 ``window-1h-...`` are for bars of one length each, since a day is another number of bars at another length. ``flow-...``
 and ``window-flow-...`` need bars with the number of trades, the quote volume and the taker volume. ``context-...`` need
-the bars of BTCUSDT as well as those of each symbol. What each gained on real bars is in
+the bars of BTCUSDT as well as those of each symbol, ``derivatives-...`` its funding rates, open interest, mark and
+index prices, and ``book-...`` the top of its book. What each gained on real bars is in
 ``docs/explanation/features.md``."""

@@ -1,6 +1,7 @@
 """The table of features: one formula for each name, the same in every feature set.
 
-Those of order flow, of volatility and of longer bars are in ``flow``, ``volatility`` and ``timeframes``.
+Those of order flow, of volatility, of longer bars and of inputs are in ``flow``, ``volatility``, ``timeframes`` and
+``derivatives``.
 
 The formula of a name never changes; a better formula gets a new name. Undefined values (0 / 0, x / 0, the logarithm
 of 0) stay undefined and are never replaced.
@@ -9,6 +10,7 @@ of 0) stay undefined and are never replaced.
 import math
 from typing import Final
 
+from shared.features.derivatives import BOOK, DERIVATIVES
 from shared.features.expressions import (
     Expression,
     change,
@@ -149,5 +151,7 @@ FEATURES: Final[dict[str, Feature]] = {
         *FLOW,
         *VOLATILITY,
         *TIMEFRAMES,
+        *DERIVATIVES,
+        *BOOK,
     )
 }

@@ -84,6 +84,10 @@ class Feed(Struct, frozen=True, forbid_unknown_fields=True):
         str,
         Meta(description="File or folder of bars, or `NAME://...` of an installed feed. Empty: the synthetic market."),
     ] = ""
+    inputs: Annotated[
+        str,
+        Meta(description="File or folder of inputs for the bars of `path`: funding rates, open interest and so on."),
+    ] = ""
     symbol: Annotated[
         str, Meta(max_length=32, description="Symbol of a file that does not name one. Empty: from its name.")
     ] = ""

@@ -134,8 +134,8 @@ def require_rows(table: Table, series: Mapping[str, SymbolSeries], horizon: int)
         raise SplitError(
             f"no labelled rows at all: of {bars:,} bars {vectors:,} have a vector, since features are undefined:"
             f" {which}. A feature is undefined where it divides by zero, as when prices or volumes do not change, and"
-            " where the bars lack what it reads (number of trades, quote volume, taker volume); take a feature set"
-            " without them (--set), or other bars"
+            " where what it reads is lacking (number of trades, quote volume, taker volume; funding, open interest and"
+            " other inputs at a bar's close); take a feature set without them (--set), or other files"
         )
     raise SplitError(
         f"no labelled rows at all: {bars:,} bars have {vectors:,} vectors, and none has both a whole window of"
@@ -200,4 +200,4 @@ def columns_of(bars: Bars) -> Columns:
     """Return bars as features are computed from them."""
     prices = (bars.open, bars.high, bars.low, bars.close, bars.volume)
     further = (bars.trades, bars.quote_volume, bars.taker_volume)
-    return Columns(bars.open_time, *prices, bars.interval_ms, *further)
+    return Columns(bars.open_time, *prices, bars.interval_ms, *further, inputs=bars.inputs)

@@ -12,6 +12,7 @@ from schemas.documentation.examples.access import access
 from schemas.documentation.examples.commands import commands
 from schemas.documentation.examples.decisions import decision_of, failure, intent_of, late_ballot, other_features
 from schemas.documentation.examples.evidence import gates, scores
+from schemas.documentation.examples.inputs import inputs
 from schemas.documentation.examples.operations import operations
 from schemas.documentation.examples.trading import orders
 from schemas.documentation.examples.training import training
@@ -67,6 +68,7 @@ def examples() -> tuple[Encoded, ...]:
         bar,
         detailed,
         copied,
+        *(encode("market", each) for each in inputs()),
         vector,
         *other_features(bar),
         ballot,

@@ -13,11 +13,12 @@ from services.console.bars.view import as_json, gap_text, moments, show
 from services.console.output import OUTPUT, echo_json, printable, terminal
 from services.console.parsing import NewFile
 from services.console.progress import watched
-from services.console.sources import STATED, stated
+from services.console.sources import INPUTS, STATED, inputs_of, stated
 from shared.bars import LeftOut, SourceError, open_source
 from shared.bars.amount import estimated_rows
 from shared.bars.checking import check as check_rows
 from shared.bars.checking import counting_units
+from shared.bars.input_checking import check_inputs
 from shared.bars.merging import MergedBars, refuse_output, rows_of, sources_of, write
 from shared.bars.merging import merge as merge_rows
 from shared.bars.merging import resample as resample_bars
@@ -48,22 +49,26 @@ def bars() -> None:
 
 @bars.command()
 @click.argument("path", type=click.Path(exists=True, path_type=Path))
+@INPUTS
 @_stated_options
 @OUTPUT
 @click.pass_context
 def check(context: click.Context, /, path: Path, output: str, **options: Any) -> None:
-    """Show what would be read of a file or folder: series, range, units of time, gaps, and rows that are left out.
+    """Show what would be read of a file or folder: series, range, units of time, gaps, and rows that are left out; the
+    same of inputs.
 
     Nothing is written. Exit code 0 there is nothing to note, 1 something was found, 2 it cannot be read."""
     source = open_source(path, **stated(options)._asdict())
     counted, files = counting_units(source)
     with watched(counted, f"reading {source.name}", "rows", estimated_rows(source), exact=False) as rows:
         found = check_rows(rows, files, int(time.time() * 1000))
+    source_of_inputs = inputs_of(options)
+    inputs = None if source_of_inputs is None else check_inputs(source_of_inputs)
     if output == "json":
-        echo_json(as_json(str(path), found))
+        echo_json(as_json(str(path), found, inputs))
     else:
-        show(terminal(), str(path), found)
-    context.exit(0 if found.clean else 1)
+        show(terminal(), str(path), found, inputs)
+    context.exit(0 if found.clean and (inputs is None or inputs.clean) else 1)
 
 
 @bars.command()

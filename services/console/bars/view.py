@@ -1,6 +1,8 @@
 """Show what ``conclave bars check`` found, for a terminal and as JSON."""
 
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -9,7 +11,9 @@ from rich.text import Text
 
 from services.console.output import printable
 from shared.bars.checking import Gap, SeriesCheck, SourceCheck
+from shared.bars.input_checking import InputsCheck
 from shared.bars.names import interval_text
+from shared.bars.rows import LeftOut
 
 NAMED: Final = 5
 """Gaps that are shown of each series."""
@@ -32,8 +36,8 @@ def gap_text(gap: Gap) -> str:
     return f"{moments(gap.first)}{until} ({gap.bars:,} {'bars' if gap.bars > 1 else 'bar'})"
 
 
-def show(console: Console, path: str, found: SourceCheck) -> None:
-    """Print what was found of a source."""
+def show(console: Console, path: str, found: SourceCheck, inputs: InputsCheck | None = None) -> None:
+    """Print what was found of a source, and of its inputs."""
     for file in found.files:
         units = ", ".join(f"{unit} ({count:,} rows)" for unit, count in file.units.most_common()) or "no times"
         _line(console, f"{file.name}: {file.program}; times in {units}")
@@ -43,14 +47,36 @@ def show(console: Console, path: str, found: SourceCheck) -> None:
             _line(console, line)
     if not found.series:
         _line(console, "no bars")
-    if found.left_out.counts:
-        console.print()
-        _line(console, f"rows that would be left out: {found.left_out.counts.total():,}")
-        for reason, count, first in found.left_out.reasons():
-            words = f"{reason} ({MEANING[reason]})" if reason in MEANING else reason
-            _line(console, f"{INDENT}{count:,} {words}, first at {first.where}: {first.detail}")
+    _show_left_out(console, found.left_out)
+    if inputs is not None:
+        _show_inputs(console, inputs)
     console.print()
-    _line(console, f"{path}: {'nothing to note' if found.clean else 'see above'}")
+    clean = found.clean and (inputs is None or inputs.clean)
+    _line(console, f"{path}: {'nothing to note' if clean else 'see above'}")
+
+
+def _show_left_out(console: Console, left_out: LeftOut) -> None:
+    if not left_out.counts:
+        return
+    console.print()
+    _line(console, f"rows that would be left out: {left_out.counts.total():,}")
+    for reason, count, first in left_out.reasons():
+        words = f"{reason} ({MEANING[reason]})" if reason in MEANING else reason
+        _line(console, f"{INDENT}{count:,} {words}, first at {first.where}: {first.detail}")
+
+
+def _show_inputs(console: Console, inputs: InputsCheck) -> None:
+    console.print()
+    for program, files in Counter(program for _, program in inputs.files).items():
+        _line(console, f"inputs: {files:,} {'files' if files > 1 else 'file'} of {program}")
+    for each in inputs.series:
+        console.print()
+        _line(console, f"{each.symbol}, {each.kind}: {each.samples:,} samples")
+        apart = interval_text(each.longest_ms // 1000 * 1000) if each.longest_ms >= 1000 else f"{each.longest_ms}ms"
+        _line(console, f"{INDENT}{moments(each.first)} to {moments(each.last)} UTC, at most {apart} apart")
+        if each.repeated:
+            _line(console, f"{INDENT}samples of one time, of which the first counts: {each.repeated:,}")
+    _show_left_out(console, inputs.left_out)
 
 
 MEANING: Final = {
@@ -77,7 +103,7 @@ def _series_lines(series: SeriesCheck, width: int) -> Iterator[str]:
         yield f"{INDENT}bars that end in the future: {series.future:,}"
 
 
-def as_json(path: str, found: SourceCheck) -> dict[str, Any]:
+def as_json(path: str, found: SourceCheck, inputs: InputsCheck | None = None) -> dict[str, Any]:
     """Return what was found of a source as ``-o json`` prints it. Times are in ms since 1970."""
     return {
         "path": path,
@@ -97,10 +123,24 @@ def as_json(path: str, found: SourceCheck) -> dict[str, Any]:
             }
             for series in found.series.values()
         ],
-        "left_out": {
-            reason: {"count": count, "where": first.where, "detail": first.detail}
-            for reason, count, first in found.left_out.reasons()
-        },
+        "left_out": _left_out(found.left_out),
+        **({} if inputs is None else {"inputs": _inputs(inputs)}),
+    }
+
+
+def _inputs(inputs: InputsCheck) -> dict[str, Any]:
+    return {
+        "clean": inputs.clean,
+        "files": [{"name": name, "format": program} for name, program in inputs.files],
+        "series": [asdict(each) for each in inputs.series],
+        "left_out": _left_out(inputs.left_out),
+    }
+
+
+def _left_out(left_out: LeftOut) -> dict[str, Any]:
+    return {
+        reason: {"count": count, "where": first.where, "detail": first.detail}
+        for reason, count, first in left_out.reasons()
     }
 
 

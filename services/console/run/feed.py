@@ -11,12 +11,14 @@ from services.console.context import asynchronous, settings_of
 from services.console.output import echo_json, echo_unreadable
 from services.console.parsing import COUNT
 from services.console.progress import progress
-from services.console.sources import BARS_OPTIONS, Part, chosen_source
+from services.console.sources import BARS_OPTIONS, Part, chosen_source, inputs_of
+from services.feed.core import RowSource
 from services.feed.live.main import feed_markets
 from services.feed.main import Counts
 from services.feed.main import feed as feed_bars
 from shared.bars import BarSource
 from shared.bars.feeds import open_bars
+from shared.bars.input_source import InputSource, WithInputs, open_inputs
 from shared.bars.names import parse_interval
 from shared.features.installed import references_in
 from shared.log import Log, StreamKey
@@ -47,13 +49,15 @@ async def feed(context: click.Context, /, **options: Any) -> None:
         return
     settings = settings_of(context)
     source, name = chosen_source(options)
-    part = Part(source, options["skip"], options["limit"])
+    part = _joined(Part(source, options["skip"], options["limit"]), inputs_of(options))
     speed = settings.feed.speed if options["speed"] is None else options["speed"]
     async with stop_on_signal() as stop, opened_loop(settings, "feed") as loop:
         counts = await _feed(loop, part, settings, speed, stop, name, restart=options["restart"])
     passed = f"; {counts.skipped:,} passed over: the market has them, or later ones" if counts.skipped else ""
     before = f"; {counts.before:,} rows before them were handled by an earlier run" if counts.before else ""
-    click.echo(f"{counts.sent:,} bars sent, {counts.refused:,} rows refused (see the stream `dead`){passed}{before}")
+    inputs = f", {counts.inputs:,} inputs sent" if counts.inputs else ""
+    refused = f"{counts.refused:,} rows refused (see the stream `dead`)"
+    click.echo(f"{counts.sent:,} bars sent{inputs}, {refused}{passed}{before}")
     if stop.is_set():
         click.echo("interrupted before the end; the same command resumes after the last bar that was sent", err=True)
         context.exit(130)
@@ -107,17 +111,22 @@ async def feed_from_settings(settings: Settings, stop: anyio.Event) -> None:
         await _feed(loop, _configured(settings), settings, settings.feed.speed, stop, None)
 
 
-def _configured(settings: Settings) -> BarSource:
+def _configured(settings: Settings) -> RowSource:
     chosen = settings.feed
     if not chosen.path:
         return SyntheticMarket()
     interval = parse_interval(chosen.interval) if chosen.interval else None
-    return open_bars(chosen.path, symbol=chosen.symbol or None, interval_ms=interval)
+    bars = open_bars(chosen.path, symbol=chosen.symbol or None, interval_ms=interval)
+    return _joined(bars, open_inputs(chosen.inputs) if chosen.inputs else None)
+
+
+def _joined(bars: BarSource, inputs: InputSource | None) -> RowSource:
+    return bars if inputs is None else WithInputs(bars, inputs)
 
 
 async def _feed(
     loop: Loop,
-    source: BarSource,
+    source: RowSource,
     settings: Settings,
     speed: float,
     stop: anyio.Event,

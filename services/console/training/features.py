@@ -10,7 +10,7 @@ from services.console.context import settings_of
 from services.console.output import OUTPUT, echo_json, terminal
 from services.console.parsing import COUNT, POSITIVE
 from services.console.progress import watched
-from services.console.sources import BARS_OPTIONS, chosen_source
+from services.console.sources import BARS_OPTIONS, chosen_source, inputs_of
 from services.console.training.files import bars_of
 from shared.features import BarArrays, FeatureSet
 from shared.features.installed import FEATURE_SETS
@@ -47,7 +47,10 @@ def check(
     if unknown:
         raise click.BadParameter(f"no feature set {', '.join(unknown)}; there are: {', '.join(sorted(FEATURE_SETS))}")
     source, _ = chosen_source(options)
-    series = {symbol: columns_of(bars.at(slice(-LARGEST, None))) for symbol, bars in bars_of(source).items()}
+    series = {
+        symbol: columns_of(bars.at(slice(-LARGEST, None)))
+        for symbol, bars in bars_of(source, inputs_of(options)).items()
+    }
     moved, checked = False, 0
     for name in named or sorted(FEATURE_SETS):
         try:

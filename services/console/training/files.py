@@ -14,11 +14,12 @@ from services.console.control.issuing import changing, signer_of, store_of, subm
 from services.console.output import echo_json, printable, terminal
 from services.console.parsing import COUNT, POSITIVE, SHARE, WEIGHT, parameters
 from services.console.progress import progress, watched
-from services.console.sources import BARS_OPTIONS, Part, chosen_source, expected_rows, series_of
+from services.console.sources import BARS_OPTIONS, Part, chosen_source, expected_rows, inputs_of, series_of
 from services.console.training.sets import SET, set_for
 from shared.artifacts.registration import registration
 from shared.artifacts.show import render
 from shared.bars import Bars, BarSource, LeftOut, Series, SourceError, gather, interval_text
+from shared.bars.input_source import InputSource, with_inputs
 from shared.control import Rejected, State
 from shared.control.apply import apply
 from shared.control.issuing import ControlWriter, RefusedError, current
@@ -123,15 +124,16 @@ async def train_files(
     source, name = chosen_source(options)
     how = {"horizon": horizon, "hold": hold, "seed": seed, "params": completed(family, params, preset)}
     with ended_by_interrupt("nothing is stored"):
-        bars = bars_of(Part(source, 0, rows))
+        bars = bars_of(Part(source, 0, rows), inputs_of(options))
         chosen = FEATURE_SETS[set_for(family, set_name, settings)]
         trained = train_shown(bars, family, chosen, settings, source=name, imbalance=imbalance, **how)
     await finish(settings, model, trained, then, weight, options)
 
 
-def bars_of(source: BarSource) -> dict[str, Bars]:
-    """Return the bars of a source by symbol, and say on standard error which rows and series were left out. Raises
-    ``SourceError`` if no bar is left, or if the source has several intervals."""
+def bars_of(source: BarSource, inputs: InputSource | None = None) -> dict[str, Bars]:
+    """Return the bars of a source by symbol, with their inputs, and say on standard error which rows and series were
+    left out. Raises ``SourceError`` if no bar is left, if the source has several intervals, or if no symbol has
+    inputs."""
     known = series_of(source)
     _refuse_several_intervals(known)
     left_out = LeftOut()
@@ -146,7 +148,18 @@ def bars_of(source: BarSource) -> dict[str, Bars]:
     if absent := [symbol for symbol, interval in known if (symbol, interval) not in gathered]:
         words = f"{source.name}: none of the rows that are used is a bar of {', '.join(absent)}"
         click.echo(printable(words), err=True)
-    return {symbol: columns for (symbol, _), columns in gathered.items()}
+    by_symbol = {symbol: columns for (symbol, _), columns in gathered.items()}
+    return by_symbol if inputs is None else _with_inputs(by_symbol, inputs)
+
+
+def _with_inputs(bars: dict[str, Bars], inputs: InputSource) -> dict[str, Bars]:
+    left_out = LeftOut()
+    found = with_inputs(bars, inputs, left_out)
+    if sentence := left_out.sentence():
+        click.echo(printable(f"{inputs.name}: {sentence}"), err=True)
+    if absent := [symbol for symbol, columns in found.items() if not columns.inputs]:
+        click.echo(printable(f"{inputs.name}: it has no inputs of {', '.join(absent)}"), err=True)
+    return found
 
 
 def _refuse_several_intervals(series: Iterable[Series]) -> None:

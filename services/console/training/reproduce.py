@@ -18,7 +18,7 @@ from services.console.context import asynchronous, settings_of
 from services.console.control.issuing import store_of
 from services.console.output import OUTPUT, echo_json
 from services.console.progress import progress
-from services.console.sources import BARS_OPTIONS, chosen_source
+from services.console.sources import BARS_OPTIONS, chosen_source, inputs_of
 from services.console.training.files import bars_of
 from services.console.training.job_view import outcome_of
 from services.trainer.main import train_again
@@ -52,7 +52,7 @@ async def verify(context: click.Context, /, artifact: str, output: str, **option
     digest = store.find(artifact)
     known = store.load(digest)
     if options["bars"] is not None or options["synthetic"] is not None:
-        context.exit(_from_bars(known, bars_of(chosen_source(options)[0]), output))
+        context.exit(_from_bars(known, bars_of(chosen_source(options)[0], inputs_of(options)), output))
     async with reached_log(settings, "conclave:console") as log:
         job = (await TrainingWriter(log).read()).made(digest)
     if job is None or job.started is None:

@@ -11,7 +11,7 @@ from services.console.context import ended_by_interrupt, login, settings_of
 from services.console.output import OUTPUT, echo_json, terminal
 from services.console.parsing import POSITIVE, SHARE, FilePath, number_of, pairs, parameters, varied
 from services.console.progress import watched
-from services.console.sources import BARS_OPTIONS, chosen_source
+from services.console.sources import BARS_OPTIONS, chosen_source, inputs_of
 from services.console.training.challengers import Keep, challenge, require_challengers
 from services.console.training.files import IMBALANCE, bars_of, completed
 from services.console.training.sets import SET, set_for
@@ -147,7 +147,7 @@ def sweep(
         require_challengers(settings, kept.model)
     how = backend_of(settings, jobs or ALL_CORES)
     with ended_by_interrupt("the sweep is not finished, and nothing is stored"):
-        bars = bars_of(source)
+        bars = bars_of(source, inputs_of(options))
         series = computed(bars, chosen, settings.features.bridge)
         if ranges:
             made = search(series, chosen, base, ranges, count=trials, folds=folds, how=how)

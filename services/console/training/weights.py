@@ -10,7 +10,7 @@ from services.console.context import asynchronous, ended_by_interrupt, settings_
 from services.console.control.issuing import changing, store_of
 from services.console.parsing import POSITIVE, SHARE, FilePath, parameters
 from services.console.progress import progress
-from services.console.sources import BARS_OPTIONS, chosen_source
+from services.console.sources import BARS_OPTIONS, chosen_source, inputs_of
 from services.console.training.files import bars_of, finish, require_possible
 from shared.features.installed import FEATURE_SETS
 from shared.importing.importer import import_weights
@@ -84,7 +84,7 @@ async def import_(
         await require_possible(settings, model, then)
     store_of(settings).require_writable()
     source, name = chosen_source(options)
-    bars = bars_of(source)
+    bars = bars_of(source, inputs_of(options))
     with ended_by_interrupt("nothing is stored"), progress(f"importing {weights.name}"):
         imported = import_weights(
             weights,

@@ -35,6 +35,30 @@ def test_check_says_what_would_be_read(tmp_path: Path) -> None:
     assert json.loads(found.stdout)["series"][0]["bars"] == 48
 
 
+def test_check_shows_inputs_beside_bars(tmp_path: Path) -> None:
+    path = write(tmp_path / "BTCUSDT-1h.csv", *map(row, range(48)))
+    rates = tmp_path / "BTCUSDT-fundingRate-2024-12.csv"
+    lines = [f"{START + 8 * number * HOUR},8,0.0001" for number in range(3)]
+    rates.write_text("\n".join(["calc_time,funding_interval_hours,last_funding_rate", *lines]) + "\n")
+    found = run("bars", "check", path, "--inputs", rates)
+    assert found.exit_code == 0, found.output
+    for words in (
+        "inputs: 1 file of Binance funding rates",
+        "BTCUSDT, funding: 3 samples",
+        "2024-12-01 00:00 to 2024-12-01 16:00 UTC, at most 8h apart",
+        "nothing to note",
+    ):
+        assert words in found.stdout
+    rates.write_text(rates.read_text() + f"{lines[2]}\nx,8,1\n")
+    found = run("bars", "check", path, "--inputs", rates)
+    assert found.exit_code == 1
+    assert "samples of one time, of which the first counts: 1" in found.stdout
+    assert "rows that would be left out: 1" in found.stdout
+    found = run("bars", "check", path, "--inputs", rates, "-o", "json")
+    inputs = json.loads(found.stdout)["inputs"]
+    assert (inputs["clean"], inputs["series"][0]["samples"], list(inputs["left_out"])) == (False, 4, ["bad_row"])
+
+
 def test_check_ends_with_1_for_what_it_finds(tmp_path: Path) -> None:
     path = write(tmp_path / "BTCUSDT-1h.csv", *map(row, (0, 1, 2, 5)), row(5, "10,12,9,11.5,5"))
     found = run("bars", "check", path)

@@ -55,6 +55,16 @@ def test_a_source_is_left_on_request_alone_and_what_the_market_has_is_passed_ove
     assert "; 8 rows before them were handled by an earlier run" in again.out
 
 
+def test_inputs_are_sent_beside_bars_and_counted(two: Any, tmp_path: Path) -> None:
+    file, inputs = tmp_path / "BTCUSDT-1h.csv", tmp_path / "BTCUSDT-fundingRate-2024-12.csv"
+    file.write_text("\n".join([HEADER, *(f"{START + number * HOUR},10,12,9,11,5" for number in range(1, 9))]) + "\n")
+    inputs.write_text(f"calc_time,funding_interval_hours,last_funding_rate\n{START},8,0.0001\nx,8,0.0001\n")
+    fed = two("feed", "--bars", str(file), "--inputs", str(inputs))
+    assert (fed.code, fed.out.partition(" (")[0]) == (0, "8 bars sent, 1 inputs sent, 1 rows refused")
+    again = two("feed", "--bars", str(file), "--inputs", str(inputs))
+    assert again.out.startswith("0 bars sent, 0 rows refused")
+
+
 def test_a_feed_at_the_end_of_its_source_is_finished_and_one_in_its_middle_is_not(two: Any) -> None:
     def shown(state: core.State) -> tuple[str, str]:
         async def run(log: Log) -> None:

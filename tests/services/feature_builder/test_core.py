@@ -13,7 +13,7 @@ from schemas.codec import Encoded, encode, framed
 from schemas.common import Origin
 from schemas.control import CommandRecorded, Found, Halt, Resume
 from schemas.features import BarsMissing, FeaturesComputed, FeaturesWithheld
-from schemas.market import BarClosed, MarketEvent
+from schemas.market import BarClosed, MarketEvent, OpenInterestSampled
 from schemas.operations import DeadLetter
 from services.feature_builder import core
 from services.feature_builder.core import FeatureBuilder, Snapshot, State
@@ -28,6 +28,7 @@ PAIR = feature_set("pair", "close", "price_change")
 SHORT = feature_set("short", "stochastic_d_3", "volume_ratio")
 CONTEXT = feature_set("context", "close", "close@BBB", "price_change_less@BBB")
 LONGER = feature_set("longer", "momentum@BBB", "close@CCC")
+INTEREST = feature_set("interest", "open_interest_change_4", "close")
 
 
 def bar(t: int, close: float = 100.0, symbol: str = "AAA", origin: Origin = "live") -> BarClosed:
@@ -361,7 +362,7 @@ def markets(draw: st.DrawFn) -> list[BarClosed]:
     st.lists(st.integers(1, 699), max_size=40),
     st.lists(st.integers(1, 699), max_size=4),
     st.booleans(),
-    st.sampled_from([(PAIR, SHORT), (CONTEXT,), (PAIR, LONGER, CONTEXT), (SHORT, CONTEXT)]),
+    st.sampled_from([(PAIR, SHORT), (CONTEXT,), (PAIR, LONGER, CONTEXT), (SHORT, CONTEXT), (INTEREST, PAIR, CONTEXT)]),
     st.sampled_from([(), ("BBB",), ("BBB", "CCC")]),
 )
 def test_neither_batches_nor_restarts_change_a_byte(
@@ -379,7 +380,12 @@ def test_neither_batches_nor_restarts_change_a_byte(
         patch.setattr(streaming, "SWEEP_EVERY", 8)
         patch.setattr(context_bars, "KEPT", 10)
         builder = service(sets, bridge=2)
-        stream: list[MarketEvent] = [copy_of(one) if one.symbol in copied else one for one in bars]
+        stream: list[MarketEvent] = []
+        for number, one in enumerate(bars):
+            if number % 3:
+                at = (one.open_time // MINUTE + number % 5 - 2) * MINUTE
+                stream.append(OpenInterestSampled(symbol=one.symbol, at=at, origin=one.origin, amount=1.0 + number))
+            stream.append(copy_of(one) if one.symbol in copied else one)
         log = received(stream)
         whole = builder.handle(builder.initial(b""), Batch((), log))
         state = builder.initial(b"")

@@ -10,10 +10,11 @@ from msgspec import structs
 
 from schemas.catalogue import partition_of
 from schemas.codec import ROOT, Encoded, decode, framed
-from schemas.market import BarClosed
+from schemas.market import BarClosed, FundingPublished
 from schemas.operations import DeadLetter
 from services.feed.core import Numbered, OtherSourceError, State, handle, initial, snapshot, split, ticks
 from shared.bars import Good, RefusedRow, Row
+from shared.bars.rows import InputRow
 
 HOUR = 3_600_000
 
@@ -31,7 +32,7 @@ def fresh() -> State:
     return initial(b"", "source", "bars.csv", 1)
 
 
-def numbered(*rows: Row) -> list[Numbered]:
+def numbered(*rows: Row | InputRow) -> list[Numbered]:
     return [Numbered(n, row) for n, row in enumerate(rows)]
 
 
@@ -47,7 +48,7 @@ def test_a_good_bar_goes_out_as_a_root_event() -> None:
     assert envelope.event == bar(0)
     assert (envelope.causation, envelope.correlation, envelope.flags) == (ROOT, envelope.id, 0)
     assert not framed("market", encoded.data).fault
-    assert handled[1:] == (1, 0, 0)
+    assert handled[1:4] == (1, 0, 0)
 
 
 def test_a_refused_row_becomes_a_dead_letter_with_file_and_line() -> None:
@@ -57,7 +58,7 @@ def test_a_refused_row_becomes_a_dead_letter_with_file_and_line() -> None:
         DeadLetter(service="feed", source="BTCUSDT.csv:7", reason="not_finite", detail="high nan", raw="1,nan")
     ]
     assert handled.outputs[0].stream == "dead"
-    assert handled[1:] == (0, 1, 0)
+    assert handled[1:4] == (0, 1, 0)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +78,7 @@ def test_a_bar_out_of_its_place_is_set_aside_and_changes_nothing(second: BarClos
     assert (first, last) == (bar(5), bar(6))
     assert (dead.service, dead.source, dead.reason) == ("feed", "BTCUSDT.csv:9", reason)
     assert str(second.open_time) in dead.raw
-    assert handled[1:] == (2, 1, 0)
+    assert handled[1:4] == (2, 1, 0)
 
 
 def test_each_symbol_and_interval_has_an_order_of_its_own() -> None:
@@ -201,7 +202,7 @@ def test_bars_of_a_new_source_that_the_market_has_are_skipped(way: str) -> None:
         ("market", bar(2)),
         ("market", bar(0, "SOLUSDT")),
     ]
-    assert handled[1:] == (2, 1, 2)
+    assert handled[1:4] == (2, 1, 2)
 
 
 def test_what_is_skipped_stays_so_after_a_restart() -> None:
@@ -210,7 +211,7 @@ def test_what_is_skipped_stays_so_after_a_restart() -> None:
     grown = initial(snapshot(state), "grown", "bars.csv", 1, restart=True)
     handle(grown, numbered(good(3)), 1)
     again = initial(snapshot(grown), "grown", "bars.csv", 1)
-    assert handle(again, [Numbered(1, good(4)), Numbered(2, good(5)), Numbered(3, good(6))], 4)[1:] == (1, 0, 2)
+    assert handle(again, [Numbered(1, good(4)), Numbered(2, good(5)), Numbered(3, good(6))], 4)[1:4] == (1, 0, 2)
 
 
 def test_a_source_that_goes_on_has_not_ended() -> None:
@@ -226,3 +227,31 @@ def test_a_source_that_goes_on_has_not_ended() -> None:
 def test_the_count_of_partitions_cannot_change() -> None:
     with pytest.raises(OtherSourceError, match="written 1 partitions so far and is now asked for 2"):
         initial(snapshot(fresh()), "source", "bars.csv", 2)
+
+
+def test_inputs_are_written_where_they_stand_and_counted_apart() -> None:
+    funding = InputRow(FundingPublished(symbol="BTCUSDT", at=HOUR, origin="replay", rate=0.0001), "funding.csv:2")
+    handled = handle(fresh(), numbered(funding, good(0), funding, good(1)), 4)
+    assert events(handled.outputs) == [funding.event, bar(0), funding.event, bar(1)]
+    assert handled[1:] == (2, 0, 0, 2)
+
+
+def test_an_input_is_sent_to_the_partition_of_its_symbol_before_the_bars_that_read_it() -> None:
+    names = ("BTCUSDT", "ETHUSDT", "REF")
+    rows: list[Row | InputRow] = []
+    for n in range(3):
+        rows += [
+            InputRow(FundingPublished(symbol=name, at=(n + 1) * HOUR, origin="replay", rate=0.0001), f"f:{n}")
+            for name in names
+        ]
+        rows += [good(n, name) for name in names]
+    in_order = [each for tick in ticks(rows, 0, 100, {"REF"}) for each in tick.rows]
+    assert sorted(each.number for each in in_order) == list(range(len(rows)))
+    for partition, part in enumerate(split(in_order, 2, {"REF"})):
+        published: dict[str, int] = {}
+        for event in events(handle(initial(b"", "source", "bars.csv", 2), part, len(rows)).outputs):
+            if isinstance(event, FundingPublished):
+                assert partition_of(event.symbol, 2) == partition
+                published[event.symbol] = event.at
+            elif isinstance(event, BarClosed):
+                assert published[event.symbol] >= event.open_time + HOUR

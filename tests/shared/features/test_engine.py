@@ -1,5 +1,6 @@
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ SHORT = (
     feature_set("shorter", "stochastic_d_3", "z_return_5", "volume_ma_ratio"),
     feature_set("flow", "taker_imbalance_4", "taker_slope_4_16", "log_trades_4_64", "volume_share_20_x4"),
 )
-ALONE = [name for name, chosen in SETS.items() if not chosen.references]
+ALONE = [name for name, chosen in SETS.items() if not (chosen.references or chosen.inputs)]
 ONE = (feature_set("one", "price_change", "close"),)
 
 
@@ -63,7 +64,9 @@ def published(
 
 def recorded(chosen: FeatureSet, bars: list[BarClosed], bridge: int) -> tuple[bytes, tuple[int, int, int]]:
     times = np.array([bar.open_time for bar in bars])
-    columns = {name: np.array([getattr(bar, name) for bar in bars], float) for name in (*PRICES_AND_VOLUME, *FURTHER)}
+    columns: dict[str, Any] = {
+        name: np.array([getattr(bar, name) for bar in bars], float) for name in (*PRICES_AND_VOLUME, *FURTHER)
+    }
     found = history(chosen, BarArrays(times, interval_ms=MINUTE, **columns), bridge)
     rows = zip(found.open_times, found.bridged, found.vectors, strict=True)
     return b"".join(t.tobytes() + b.tobytes() + v.tobytes() for t, b, v in rows), (

@@ -17,7 +17,7 @@ Walk = Callable[..., BarArrays]
 
 def select(bars: BarArrays, rows: Any) -> BarArrays:
     arrays: dict[str, Any] = {name: column[rows].copy() for name, column in bars.fields().items()}
-    return BarArrays(bars.open_time[rows].copy(), interval_ms=bars.interval_ms, **arrays)
+    return BarArrays(bars.open_time[rows].copy(), interval_ms=bars.interval_ms, **arrays, inputs=bars.inputs)
 
 
 def test_the_first_vector_is_that_of_the_first_full_window(walk: Walk) -> None:
@@ -141,7 +141,7 @@ def test_filled_bars_repeat_the_last_close(steps: list[int]) -> None:
     ],
 )
 def test_bars_that_are_no_history_are_refused(name: str, values: list[float], message: str) -> None:
-    columns = dict.fromkeys(PRICES_AND_VOLUME, np.ones(3))
-    times = {"open_time": np.array([0, 60_000, 120_000])}
+    columns: dict[str, Any] = dict.fromkeys(PRICES_AND_VOLUME, np.ones(3))
+    times: dict[str, Any] = {"open_time": np.array([0, 60_000, 120_000])}
     with pytest.raises(ValueError, match=message):
         BarArrays(**{**times, **columns, name: np.array(values)}, interval_ms=60_000)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -84,7 +85,7 @@ def test_a_formula_that_looks_at_the_next_bar_of_a_reference_is_named(walk: Call
 def test_missing_bars_of_a_reference_are_no_leak(walk: Callable[..., BarArrays]) -> None:
     bars, other = (walk(900, seed, interval_ms=HOUR) for seed in (0, 8))
     there = np.random.default_rng(1).random(900) > 0.05
-    columns = {name: column[there] for name, column in other.fields().items()}
+    columns: dict[str, Any] = {name: column[there] for name, column in other.fields().items()}
     gaps = BarArrays(other.open_time[there], interval_ms=HOUR, **columns)
     chosen = feature_set("mine", "z_return_1", "momentum@REF", "volume_ma_ratio_less@REF")
     assert leaks(chosen, bars, range(300), references={"REF": gaps}) == []

@@ -33,6 +33,8 @@ DIGESTS = {
     "window-flow-10": "0345145158a4292d700d20c7e8a3d1ceab9ebc6bd3c3b4bf4ad7b32df3c02010",
     "window-1h-10": "36b08434a2ebaf62b6838a4e564096a4e2c317e6f62f4caae5307ed0d8b3d965",
     "context-38": "21b9a31315ea1cc625224f4ed75b9cf638575c29397cbc7bef6e4659cfcb49d5",
+    "derivatives-39": "efef6a468ef7171f09ef4a5c66cea4c9d786c5124dbf4ba765e4628bb1db8705",
+    "book-32": "d8f351031bb4621338095c55186c9b1a2026e7261e98570aecbc27df18d01aa5",
 }
 
 VECTORS = {
@@ -48,6 +50,8 @@ VECTORS = {
     "window-flow-10": "da6efa6df22a7b77ab745e904c49f71f93dbb473f76666decbb121379266526d",
     "window-1h-10": "d6b89d4a390463dea7d9697ad356666862d9964dc68c29e3a80406aaaf4a5df2",
     "context-38": "d81ecc0919682f921bf2c56b9952f6a2724e86665615d1261bcb375737d52c1f",
+    "derivatives-39": "099228b0ff9d18b88ef61a5ee3409e6659def8191e46011422aa3d798f7c26ee",
+    "book-32": "12b2d8efd6b044897a12aa1e6b7c4d2a50829a73ed63c924e096709d41f6d010",
 }
 
 LOOKBACKS = {
@@ -63,6 +67,8 @@ LOOKBACKS = {
     "window-flow-10": 258,
     "window-1h-10": 1355,
     "context-38": 319,
+    "derivatives-39": 319,
+    "book-32": 319,
 }
 
 GOLDEN = """

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import pytest
@@ -41,7 +41,7 @@ def fed(
 
 def arrays(bars: Sequence[BarClosed]) -> BarArrays:
     times = np.array([bar.open_time for bar in bars], np.int64)
-    columns = {
+    columns: dict[str, Any] = {
         name: np.array([getattr(bar, name) for bar in bars], np.float64) for name in (*PRICES_AND_VOLUME, *FURTHER)
     }
     return BarArrays(times, interval_ms=MINUTE, **columns)
@@ -64,7 +64,8 @@ def served(bars: Sequence[MarketEvent], outcomes: Outcomes, symbol: str, number:
     return {
         bar.open_time: (result.bridged, result.values)
         for bar, outcome in zip(bars, outcomes, strict=True)
-        if bar.symbol == symbol
+        if isinstance(bar, BarClosed | ReferenceCopied)
+        and bar.symbol == symbol
         and isinstance(outcome, AcceptedBars)
         and isinstance(result := outcome.results[number], ComputedVector)
     }

@@ -1,6 +1,7 @@
 """A formula over longer bars is that formula over bars that are made of several, ending with the current one."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -52,7 +53,7 @@ def longer(bars: BarArrays, factor: int, last: int) -> BarArrays:
         "low": lambda x: x.min(1),
         "close": lambda x: x[:, -1],
     }
-    columns = {
+    columns: dict[str, Any] = {
         name: np.ascontiguousarray(how.get(name, lambda x: x.sum(axis=1))(column[parts].reshape(count, factor)))
         for name, column in bars.fields().items()
     }

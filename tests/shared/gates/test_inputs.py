@@ -13,6 +13,8 @@ from shared.features import FeatureSet
 from shared.features.installed import FEATURE_SETS
 from shared.gates import inputs
 from shared.gates.inputs import Inputs
+from shared.inputs.kinds import KINDS
+from shared.inputs.samples import Samples
 from shared.training.series import computed
 
 RANDOM = np.random.default_rng(0)
@@ -86,7 +88,13 @@ def test_inputs_of_the_calendar_are_those_that_no_price_changes(feature_set: Fea
         first, last, up, down, volume = np.random.default_rng(seed).uniform(1, 2, (5, 2_000))
         high, low = np.maximum(first, last) + up, np.minimum(first, last) / (1 + down)
         times, trades = np.arange(2_000) * 900_000, np.floor(1_000 * volume)
-        return Bars(symbol, 900_000, times, first, high, low, last, volume, trades, volume * last, volume * up / 2)
+        sampled = np.stack([volume, up, last, first] * 2, axis=1)
+        samples = {
+            kind: Samples(kind, times + 900_000, sampled[:, place : place + len(fields)], np.full(2_000, 900_000))
+            for place, (kind, fields) in enumerate(KINDS.items())
+        }
+        further = trades, volume * last, volume * up / 2
+        return Bars(symbol, 900_000, times, first, high, low, last, volume, *further, inputs=samples)
 
     def vectors(seed: int) -> Any:
         of = {symbol: bars(symbol, seed + number) for number, symbol in enumerate(("S", "BTCUSDT"))}
