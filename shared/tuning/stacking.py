@@ -112,6 +112,15 @@ def fitted_policy(rounds: Sequence[DecidedRound], policy: SetVotingPolicy) -> Se
     return structs.replace(below, rule="stacker", stacker=Stacker(base, stacked))
 
 
+def carried_to(policy: SetVotingPolicy, members: Sequence[Member]) -> SetVotingPolicy:
+    """Return a policy with a stacker, which names the artifacts of these members in place of its own. A model that is
+    not among them keeps its artifact."""
+    assert policy.stacker
+    artifacts = {member.model: member.artifact for member in members}
+    named = [structs.replace(one, artifact=artifacts.get(one.model, one.artifact)) for one in policy.stacker.members]
+    return structs.replace(policy, stacker=structs.replace(policy.stacker, members=tuple(named)))
+
+
 def terms_of(evidence: Values) -> Values:
     """Return what a unit of each number of a stacker adds to the logits, [2 M, N, 3], from centred evidence
     [N, M, 3]."""

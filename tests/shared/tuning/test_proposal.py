@@ -227,6 +227,19 @@ def test_rounds_of_former_artifacts_belong_to_the_fit_and_each_ballot_is_centred
     assert np.allclose(fitted_on[0].terms, stacking.terms_of(np.array(evidence)))
 
 
+def test_a_stacker_is_proposed_for_the_artifacts_that_vote_now_and_shown_on_the_rounds_of_former_ones() -> None:
+    made = rounds(informed=(1.0, -1.0))
+    members = [member._replace(artifact="e" * 64) for member in made[0].panel.members]
+    panel = panel_with(members, frozenset(), IN_FORCE)
+    promoted = [*made[:2400], *(each._replace(panel=panel) for each in made[2400:])]
+    before, after = (propose(each, IN_FORCE, stacker=True) for each in (made, promoted))
+    one, other = (next(each for each in found.tried if each.policy.stacker) for found in (before, after))
+    assert other.policy.stacker
+    assert {member.artifact for member in other.policy.stacker.members} == {"e" * 64}
+    assert other.later == one.later
+    assert other.earlier == one.earlier
+
+
 def test_rounds_of_other_models_do_not() -> None:
     other = [each._replace(panel=each.panel._replace(members=each.panel.members[:1])) for each in rounds(900)]
     with pytest.raises(stacking.NoStackerError, match="100 rounds have a ballot of every member"):
