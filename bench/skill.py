@@ -7,7 +7,7 @@ Every family is trained on the four symbols together in six walk-forward folds w
 calibrated and centred as an artifact is, and predicts the fold's test part. All pools have equal weights and are
 compared on the same rows; intervals are of a circular block bootstrap that keeps the symbols of a bar together. The
 probabilities are kept in ``bench/out/skill``: another run compares without a fit. All that was tried is in the figures,
-with what failed.
+with what failed. Stackers are fitted on earlier folds and judged on later ones (``bench.stackers``).
 
 Quick: a sixth of the training rows for trees and linear models, a twelfth for networks, which run three epochs.
 """
@@ -20,6 +20,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from bench.harness import Figure
+from bench.stackers import compared_stackers
 from bench.walk_forward import FAMILIES, INTERVALS, LIBRARIES, QUICK, SEED, WHOLE, Floats, Fold, folds, joined, load
 from shared.artifacts.scoring import Interval, block_interval, block_of, log_losses, split_gains, spread
 from shared.training.fitting import HORIZON
@@ -200,6 +201,7 @@ def run(quick: bool, *folders: str) -> dict[str, Figure]:
         data = load(Path(folder), name)
         rows = joined(folds(data, name, effort, (*FAMILIES, *LIBRARIES), lambda said: print(said, flush=True)))
         figures |= compared(rows, FAMILIES, name)
+        figures |= compared_stackers(rows, data, FAMILIES, name)
         figures |= acted(rows, pools(rows, FAMILIES)["mean"].p, f"{name} mean,")
         figures |= acted(rows, pools(rows, FAMILIES)[DEFAULT].p, f"{name} {DEFAULT},")
     return figures

@@ -121,9 +121,9 @@ def tables(bars: Mapping[str, Bars], interval_ms: int, pairs: Sequence[tuple[Fea
             if (chosen.name, length) not in made:
                 series = computed(bars, chosen, 3)
                 made[chosen.name, length] = assemble(series, length, interval_ms=interval_ms, horizon=HORIZON)
-    common = reduce(np.intersect1d, [_places(table) for table in made.values()])
+    common = reduce(np.intersect1d, [places(table.time, table.symbol) for table in made.values()])
     for name, table in made.items():
-        made[name] = _rows(table, np.flatnonzero(np.isin(_places(table), common, assume_unique=True)))
+        made[name] = _rows(table, np.flatnonzero(np.isin(places(table.time, table.symbol), common, assume_unique=True)))
     return [_data(bars, trees, networks, made[trees.name, 1], made[networks.name, WINDOW]) for trees, networks in pairs]
 
 
@@ -137,9 +137,9 @@ def _data(bars: Mapping[str, Bars], trees: FeatureSet, networks: FeatureSet, new
     return Data(newest, windows, forward, digest.hexdigest(), trees, networks)
 
 
-def _places(table: Table) -> Ints:
-    """Return the bars of a table as numbers; no two are equal."""
-    return table.time * 64 + table.symbol
+def places(time: Ints, symbol: Ints) -> Ints:
+    """Return the bars of rows as numbers, in the order of time and then of symbols; no two are equal."""
+    return time * 64 + symbol
 
 
 def _rows(table: Table, rows: Ints) -> Table:

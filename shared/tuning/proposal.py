@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from schemas.control import SetVotingPolicy
 from shared.control.changes import policy_differences
 from shared.tuning.rounds import DecidedRound
-from shared.tuning.stacking import NoStackerError, fitted_policy
-from shared.voting.pool import edge_of, vote
+from shared.tuning.stacking import NoStackerError, carried_to, fitted_policy
+from shared.voting.pool import Panel, edge_of, vote
 
 TEMPERATURES: Final = (0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0)
 RULES: Final = ("mean", "logmean", "logpool")
@@ -151,6 +151,16 @@ def probabilities_of(rounds: Iterable[DecidedRound], policy: SetVotingPolicy) ->
     return np.array([vote(each.panel._replace(policy=policy), each.ballots).probabilities for each in rounds])
 
 
+def probabilities_of_fitted(rounds: Sequence[DecidedRound], policy: SetVotingPolicy) -> Values:
+    """Return the probabilities [N, 3] of recorded rounds under a new stacker, as if it had been carried to the
+    artifacts of each round."""
+    panels: dict[int, Panel] = {}
+    for each in rounds:
+        if id(each.panel) not in panels:
+            panels[id(each.panel)] = each.panel._replace(policy=carried_to(policy, each.panel.members))
+    return np.array([vote(panels[id(each.panel)], each.ballots).probabilities for each in rounds])
+
+
 def propose(
     rounds: Sequence[DecidedRound], in_force: SetVotingPolicy, *, share: float = 0.6, stacker: bool = False
 ) -> PolicyProposal:
@@ -172,14 +182,15 @@ def propose(
 
     found = [tried("log score", in_force, compared.probabilities)]
     known = {"in force": compared.probabilities}
-    pools, no_stacker = _pools(in_force), ""
+    pools = [(policy, probabilities_of(rounds, policy)) for policy in _pools(in_force)]
+    no_stacker = ""
     if stacker:
         try:
-            pools.append(fitted_policy(earlier, in_force))
+            stacked = carried_to(fitted_policy(earlier, in_force), rounds[-1].panel.members)
+            pools.append((stacked, probabilities_of_fitted(rounds, stacked)))
         except NoStackerError as why:
             no_stacker = str(why)
-    for policy in pools:
-        probabilities = probabilities_of(rounds, policy)
+    for policy, probabilities in pools:
         found.append(tried("log score", policy, probabilities))
         known[found[-1].name] = probabilities
     pool = max(found, key=lambda each: each.earlier.gain)

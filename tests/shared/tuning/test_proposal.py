@@ -132,11 +132,16 @@ def test_where_there_is_nothing_to_find_a_stacker_is_rare() -> None:
 
 def test_a_penalty_shrinks_the_stacker_to_the_pool() -> None:
     made = rounds(1000, informed=(1.0, -1.0))
-    evidence = np.array([[math.log(p) for name in ("a", "b") for p in each.ballots[name]] for each in made])
-    offset, outcomes = np.zeros((1000, 3)), np.array([each.outcome for each in made])
-    sizes = [float(np.abs(stacking.fit(offset, evidence, outcomes, penalty)).max()) for penalty in (0.01, 1.0, 1e6)]
+    terms = stacking.terms_of(np.array([[np.log(each.ballots[name]) for name in ("a", "b")] for each in made]))
+    fitting = stacking.Fitting(np.zeros((1000, 3)), terms, outcomes_of(made), np.zeros(1000, dtype=np.int64))
+    sizes = [float(np.abs(stacking.fit(fitting, penalty)).max()) for penalty in (0.01, 1.0, 1e6)]
     assert sizes[0] > sizes[1] > sizes[2]
     assert sizes[2] < 1e-5
+
+
+def outcomes_of(scored: Sequence[DecidedRound]) -> stacking.Ints:
+    """The class of each round."""
+    return np.array([each.outcome for each in scored])
 
 
 def loss(scored: Sequence[DecidedRound], policy: SetVotingPolicy) -> float:
@@ -153,15 +158,89 @@ def test_the_fit_is_that_of_the_stacker_that_serves() -> None:
     served = [vote(each.panel._replace(policy=policy), each.ballots) for each in made]
     assert {each.rule for each in served} == {"stacker"}
     pooled = [vote(each.panel._replace(policy=IN_FORCE), each.ballots).probabilities for each in made]
-    weights = np.array([row for member in policy.stacker.members for row in np.array(member.rows).T]).T
-    evidence = np.array(
-        [[math.log(p) - math.log(1 / 3) for name in ("a", "b") for p in each.ballots[name]] for each in made]
-    )
-    fitted = stacking.log_losses(weights, np.log(pooled), evidence, np.array([each.outcome for each in made]))
+    evidence = np.array([[np.subtract(np.log(each.ballots[name]), CENTRE) for name in ("a", "b")] for each in made])
+    symbol = np.zeros(len(made), dtype=np.int64)
+    fitting = stacking.Fitting(np.log(pooled), stacking.terms_of(evidence), outcomes_of(made), symbol)
+    fitted = stacking.log_losses(stacking.chosen_fit(fitting), fitting)
     assert loss(made, policy) == pytest.approx(fitted.mean(), abs=1e-12)
+    assert loss(made, policy) < loss(made, IN_FORCE) - 0.02
+
+
+def test_the_penalty_is_the_one_whose_gain_is_certain_not_the_one_whose_gain_is_largest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tries = [stacking.TriedPenalty(1.0, 0.001, 0.0001, 0.0), stacking.TriedPenalty(0.1, 0.01, 0.006, 0.0)]
+    assert chosen_of(tries, monkeypatch) == 1.0
+
+
+def test_a_penalty_under_which_a_symbol_loses_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    losing = stacking.TriedPenalty(0.1, 0.01, 0.001, -0.0001)
+    assert chosen_of([losing, stacking.TriedPenalty(3.0, 0.001, 0.0001, 0.0)], monkeypatch) == 3.0
+    with pytest.raises(stacking.NoStackerError, match=r"-0.10 for the symbol that gains least; expected more than 2"):
+        chosen_of([losing], monkeypatch)
+
+
+def chosen_of(tries: list[stacking.TriedPenalty], monkeypatch: pytest.MonkeyPatch) -> float:
+    """The penalty that is used after such tries."""
+    monkeypatch.setattr(stacking, "tried_penalties", lambda _: tries)
+    monkeypatch.setattr(stacking, "fit", lambda _, penalty: np.array([penalty]))
+    none = np.zeros(1, dtype=np.int64)
+    return float(stacking.chosen_fit(stacking.Fitting(np.zeros((1, 3)), np.zeros((1, 1, 3)), none, none))[0])
+
+
+def test_a_symbol_that_loses_by_it_ends_a_stacker() -> None:
+    """One member is right about one symbol and upside down about the other."""
+    right = rounds(1500, informed=(1.0, 0.0))
+    wrong = [each._replace(symbol="OTHER") for each in rounds(150, informed=(-1.0, 0.0), seed=9)]
+    mixed = [each for number, one in enumerate(wrong) for each in (one, *right[10 * number : 10 * number + 10])]
+    assert stacking.fitted_policy(right, IN_FORCE).rule == "stacker"
+    with pytest.raises(stacking.NoStackerError, match="for the symbol that gains least"):
+        stacking.fitted_policy(mixed, IN_FORCE)
 
 
 def test_rounds_without_a_member_are_not_fitted_on() -> None:
     alone = [each._replace(ballots={"a": each.ballots["a"]}) for each in rounds(900)]
     with pytest.raises(stacking.NoStackerError, match="100 rounds have a ballot of every member"):
         stacking.fitted_policy([*alone, *rounds(100)], IN_FORCE)
+
+
+def test_rounds_of_former_artifacts_belong_to_the_fit_and_each_ballot_is_centred_as_its_artifact_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    former, now = rounds(600), rounds(1, seed=8)
+    members = [member._replace(artifact="e" * 64, centre=(-2.0, -0.5, -2.5)) for member in now[0].panel.members]
+    made = [*former, now[0]._replace(panel=panel_with(members, frozenset(), IN_FORCE))]
+    fitted_on: list[stacking.Fitting] = []
+
+    def chosen(fitting: stacking.Fitting) -> stacking.Values:
+        fitted_on.append(fitting)
+        return np.ones(len(fitting.terms))
+
+    monkeypatch.setattr(stacking, "chosen_fit", chosen)
+    policy = stacking.fitted_policy(made, IN_FORCE)
+    assert policy.stacker
+    assert {member.artifact for member in policy.stacker.members} == {"e" * 64}
+    evidence = [
+        [np.subtract(np.log(each.ballots[member.model]), member.centre) for member in each.panel.members]
+        for each in made
+    ]
+    assert np.allclose(fitted_on[0].terms, stacking.terms_of(np.array(evidence)))
+
+
+def test_a_stacker_is_proposed_for_the_artifacts_that_vote_now_and_shown_on_the_rounds_of_former_ones() -> None:
+    made = rounds(informed=(1.0, -1.0))
+    members = [member._replace(artifact="e" * 64) for member in made[0].panel.members]
+    panel = panel_with(members, frozenset(), IN_FORCE)
+    promoted = [*made[:2400], *(each._replace(panel=panel) for each in made[2400:])]
+    before, after = (propose(each, IN_FORCE, stacker=True) for each in (made, promoted))
+    one, other = (next(each for each in found.tried if each.policy.stacker) for found in (before, after))
+    assert other.policy.stacker
+    assert {member.artifact for member in other.policy.stacker.members} == {"e" * 64}
+    assert other.later == one.later
+    assert other.earlier == one.earlier
+
+
+def test_rounds_of_other_models_do_not() -> None:
+    other = [each._replace(panel=each.panel._replace(members=each.panel.members[:1])) for each in rounds(900)]
+    with pytest.raises(stacking.NoStackerError, match="100 rounds have a ballot of every member"):
+        stacking.fitted_policy([*other, *rounds(100)], IN_FORCE)
