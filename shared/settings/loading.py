@@ -76,7 +76,11 @@ def _anchored(settings: Settings, folder: Path) -> Settings:
         settings,
         redis=redis,
         installation=replace(settings.installation, state=state),
-        feed=replace(settings.feed, path=_anchored_path(folder, settings.feed.path)),
+        feed=replace(
+            settings.feed,
+            path=_anchored_path(folder, settings.feed.path),
+            inputs=_anchored_path(folder, settings.feed.inputs),
+        ),
         archive=archive,
         phone=replace(settings.phone, keys=_anchored_path(folder, settings.phone.keys)),
     )

@@ -1,7 +1,7 @@
 """A feed that reads a local exchange through ccxt, on a log in memory, with a clock that the test advances."""
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -13,6 +13,7 @@ from schemas.venue import BarsAbsent
 from services.feed.live.client import open_client
 from services.feed.live.main import Plan, feed_exchanges
 from services.feed.live.state import LiveSeries, Rules
+from shared.inputs.kinds import Kind
 from shared.log import StreamKey
 from shared.log.memory import MemoryLog
 from shared.runtime.clock import ProcessClock, ServerClock
@@ -79,7 +80,8 @@ class Installation:
         return [decode(stream, entry.data).event for entry in entries]
 
     async def bars(self, symbol: str = "") -> list[BarClosed]:
-        return [bar for bar in await self.written("market") if not symbol or bar.symbol == symbol]
+        bars = [event for event in await self.written("market") if isinstance(event, BarClosed)]
+        return [bar for bar in bars if not symbol or bar.symbol == symbol]
 
     async def numbers(self, symbol: str = "") -> list[int]:
         return [bar.open_time // bar.interval_ms for bar in await self.bars(symbol)]
@@ -133,7 +135,12 @@ class Installation:
 
 @asynccontextmanager
 async def installed(
-    *symbols: str, rules: Rules | None = None, history: int = 0, exchange: str = "binance", **faults: Any
+    *symbols: str,
+    rules: Rules | None = None,
+    history: int = 0,
+    exchange: str = "binance",
+    inputs: Collection[Kind] = (),
+    **faults: Any,
 ) -> AsyncIterator[Installation]:
     """A local exchange and a feed that is not running yet. ``faults`` are attributes of the exchange."""
     clock = ManualClock()
@@ -147,7 +154,7 @@ async def installed(
         LiveSeries(exchange, f"{m.base}/USDT{suffix}", f"{m.base}/USDT{suffix}", m.interval) for m in markets
     )
     async with local.serving():
-        yield Installation(local, clock, Plan(series, {exchange: chosen}, history))
+        yield Installation(local, clock, Plan(series, {exchange: chosen}, history, inputs=frozenset(inputs)))
 
 
 def holes(events: list[Any]) -> set[int]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from aiohttp import WSMsgType, web
 
+from tests.exchange.derivatives import Derivative
 from tests.exchange.dialects import Binance, dialect_of
 from tests.exchange.trading import Trading
 
@@ -116,6 +117,7 @@ class LocalExchange:
     do instead: ``oldest``, ``newest`` (unless asked by time), ``cut``, ``empty``. ``silent``: the stream brings
     nothing. ``frozen``: the stream repeats the bar of this number. ``again``: the stream shows older bars again.
     ``since_shift``: intervals by which the start of a page is off. ``hide_open``: pages end before the open bar.
+    ``without``: requests for inputs that it refuses.
     ``end_stamped``: times are ends of bars. ``clock_off``: how far its clock is ahead. ``lagging``: REST shows a bar so
     late. ``unlisted``: it does not say which markets it has. ``trading``: its accounts, if it has any."""
 
@@ -137,6 +139,7 @@ class LocalExchange:
         self.clock_off = 0
         self.lagging = 0
         self.unlisted = False
+        self.without: set[str] = set()
         self.trading: Trading | None = None
 
     def now(self) -> int:
@@ -176,6 +179,10 @@ class LocalExchange:
             listed = [market.listing(spot=spot) for market in self.markets.values() if market.status]
             content = {"symbols": listed, "serverTime": self.now()}
             return web.json_response(dialect.answered(what, content, original))
+        if what in self.without:
+            return web.json_response({"code": -1130, "msg": f"no {what}"}, status=400)
+        if what in Derivative.ANSWERS:
+            return web.json_response(Derivative(self.markets, self.now()).answer(what, query))
         if what != "klines":
             return web.json_response({"code": -1, "msg": f"no {what}"}, status=404)
         if self.refusals:

@@ -7,12 +7,14 @@ from typing import Any, Final, NamedTuple, Protocol
 
 import anyio
 
+from services.feed.live.inputs import Ask, Reading
 from services.feed.live.parts import part_of
 from services.feed.live.state import Candle, LiveSeries, Read
 from shared.bars.names import interval_text
 from shared.bars.rows import SourceError
 from shared.distribution import install_command
 from shared.exchanges import TIMEOUT_S, UnreachableError, asked, turned
+from shared.inputs.kinds import Kind
 
 EXTRAS: Final[Mapping[str, tuple[int | None, int | None, int | None, int | None]]] = {
     "binance": (8, 7, 9, 6),
@@ -62,6 +64,15 @@ class ExchangeClient(Protocol):
     async def next_rows(self, series: LiveSeries) -> Sequence[Candle]:
         """Wait for rows of a stream, and return them. The first call subscribes."""
 
+    def offers(self, kind: Kind, market: str) -> bool:
+        """Return whether the exchange has an input of a market. Its markets must have been read."""
+
+    async def sample(self, kind: Kind, market: str) -> Reading:
+        """Return what an input is now."""
+
+    async def published(self, ask: Ask) -> Sequence[Reading]:
+        """Return what was published of an input."""
+
     async def drop(self, series: LiveSeries | None) -> None:
         """Forget the subscription of a series, or the connection (None), so that the next call makes it again."""
 
@@ -72,6 +83,18 @@ class ExchangeClient(Protocol):
 PAGES: Final[Mapping[str, int]] = {"okx": 300, "kraken": 700}
 """The most rows of a page, where that is less than ``PAGE``."""
 PAGE: Final = 500
+FUNDING_ROWS: Final = 100
+LEVELS: Final = 5
+REQUESTS: Final[Mapping[Kind, tuple[str, ...]]] = {
+    "funding": ("fetchFundingRateHistory",),
+    "open_interest": ("fetchOpenInterest", "fetchOpenInterestHistory"),
+    "mark": ("fetchMarkOHLCV",),
+    "index": ("fetchIndexOHLCV",),
+    "book": ("fetchOrderBook",),
+}
+"""The requests of ccxt by which an input is read."""
+OPEN_INTEREST: Final = frozenset({"binance", "binanceusdm"})
+"""Exchanges that count the open interest in the same unit now and in what they published."""
 
 
 def open_client(
@@ -159,6 +182,49 @@ class CcxtVenue:
             raise ClosedError(str(error)[:500] or type(error).__name__, int(code[1]) if code else None) from None
         return [self._candle(row, shift) for row in rows]
 
+    def offers(self, kind: Kind, market: str) -> bool:
+        """See ``ExchangeClient``."""
+        listed = (self._client.markets or {}).get(market) or {}
+        has = all(self._client.has.get(name) for name in REQUESTS[kind])
+        if kind == "open_interest" and self._name not in OPEN_INTEREST:
+            return False
+        return has and (kind == "book" or bool(listed.get("contract")))
+
+    async def sample(self, kind: Kind, market: str) -> Reading:
+        """See ``ExchangeClient``."""
+        if kind == "book":
+            book = await self._asked(self._client.fetch_order_book(market, LEVELS))
+            if not book["bids"] or not book["asks"]:
+                raise UnreachableError(f"the book of {market} is empty on one side")
+            return Reading(book.get("timestamp"), tuple(map(_known, (*book["bids"][0][:2], *book["asks"][0][:2]))))
+        found = await self._asked(self._client.fetch_open_interest(market))
+        return Reading(found.get("timestamp"), (_known(found.get("openInterestAmount")),))
+
+    async def published(self, ask: Ask) -> Sequence[Reading]:
+        """See ``ExchangeClient``."""
+        client, part = self._client, interval_text(ask.part_ms)
+        if ask.kind in ("mark", "index"):
+            fetch = client.fetch_mark_ohlcv if ask.kind == "mark" else client.fetch_index_ohlcv
+            shift = 0 if self._end_stamped else ask.part_ms
+            since = ask.since - 1 + (ask.part_ms if self._end_stamped else 0)
+            rows = await self._asked(fetch(ask.market, part, since, (ask.until - ask.since) // ask.part_ms + 1))
+            return [Reading(int(row[0]) + shift, (_known(row[4]),)) for row in rows]
+        readings: list[Reading] = []
+        since = ask.since
+        while since <= ask.until:
+            if ask.kind == "funding":
+                page = await self._asked(client.fetch_funding_rate_history(ask.market, since, FUNDING_ROWS))
+            else:
+                page = await self._asked(client.fetch_open_interest_history(ask.market, part, since, PAGE))
+            name, limit = ("fundingRate", FUNDING_ROWS) if ask.kind == "funding" else ("openInterestAmount", PAGE)
+            found = [Reading(int(row.get("timestamp") or 0), (_known(row.get(name)),)) for row in page]
+            new = [each for each in found if (each.at or 0) >= max(since, 1)]
+            readings += new
+            if len(page) < limit or not new:
+                break
+            since = max(each.at or 0 for each in new) + 1
+        return readings
+
     async def drop(self, series: LiveSeries | None) -> None:
         """See ``ExchangeClient``."""
         if series is not None and self._client.has.get("unWatchOHLCV"):
@@ -222,6 +288,11 @@ def _number(cell: Any) -> float | None:
     except (TypeError, ValueError):
         return None
     return number if math.isfinite(number) and number >= 0 else None
+
+
+def _known(cell: Any) -> float:
+    """Return a number; NaN, which no event may have, for what is none."""
+    return math.nan if cell is None else float(cell)
 
 
 def _dropped() -> Exception:

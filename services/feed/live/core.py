@@ -419,7 +419,7 @@ def _agrees(bar: BarClosed, row: Candle) -> bool:
 def encoded(
     effects: Effects, partitions: int, share: float = 0.0, references: Container[str] = ()
 ) -> dict[int, list[Encoded]]:
-    """Return what to write, by partition: events about what precedes a bar first, then bars, then dead letters.
+    """Return what to write, by partition: events about what precedes a bar first, inputs, bars, then dead letters.
 
     Copies of the bars of ``references`` come first, and are to be committed first: a bar whose copies were not all
     written is then read and copied again. The first copy counts."""
@@ -438,6 +438,8 @@ def encoded(
 def _outputs(effects: Effects, share: float) -> Iterator[tuple[str, Encoded]]:
     for symbol, event in effects.events:
         yield symbol, encode("venue", event)
+    for sampled in effects.inputs:
+        yield sampled.symbol, encode("market", sampled)
     for bar in effects.bars:
         plain = encode("market", bar)
         flags = flags_of(plain.envelope.id, share)

@@ -9,6 +9,7 @@ import anyio
 from services.feed.live import core, health
 from services.feed.live.client import ClosedError, ExchangeClient
 from services.feed.live.parts import part_of
+from services.feed.live.sampling import InputReader
 from services.feed.live.state import OVERLAP, Effects, Live, LiveSeries, Page, Read, Rules, SeriesState, StoppedError
 from shared.bars.names import interval_text
 from shared.bars.rows import SourceError
@@ -56,6 +57,7 @@ class Exchange:
         self._rules = rules
         self._writer = writer
         self._stop = stop
+        self._inputs = InputReader(name, client, live, rules, writer, self.now, self._failed, stop)
         self._limit = anyio.CapacityLimiter(AT_ONCE)
         self._busy_until = 0
         self._busy = 0
@@ -72,6 +74,7 @@ class Exchange:
                 await self._start(history)
                 tasks.start_soon(self._read_clock)
                 tasks.start_soon(self._read_listings)
+                tasks.start_soon(self._inputs.sample)
                 for state in self._live.of(self._name):
                     tasks.start_soon(self._follow, state)
                 await self._read_pages()
@@ -104,6 +107,7 @@ class Exchange:
         if all(state.stopped for state in self._live.of(self._name)):
             stopped = ", ".join(state.series.market for state in self._live.of(self._name))
             raise SourceError(f"{self._name} trades none of {stopped}; see `conclave feed events`")
+        self._inputs.begin()
 
     def _part(self, series: LiveSeries) -> int:
         """Return the interval of the rows that make the bars of a series. Raises ``SourceError`` if the exchange has
@@ -207,6 +211,7 @@ class Exchange:
             self._busy = 0
             await self._writer.write(health.restored(self._live, self._name, "rate_limited", self.now()))
         page = Page(read, rows, asked_at, self.now())
+        await self._inputs.before(state, page)
         await self._wait_for_references(state, page)
         async with self._writer.lock:
             effects = core.paged(self._live, state, page, self._live.clocks[self._name])

@@ -20,7 +20,8 @@ from services.feed.live.exchange import Exchange
 from services.feed.live.state import GROUP, Clock, Effects, Live, LiveSeries, Rules, StoppedError
 from shared.bars.markets import named_markets
 from shared.bars.rows import Series, SourceError
-from shared.features.installed import references_in
+from shared.features.installed import inputs_in, references_in
+from shared.inputs.kinds import Kind
 from shared.log import START, Commit, Lost, StreamKey, TruncatedLogError
 from shared.runtime.loop import Loop
 from shared.runtime.losses import truncation
@@ -31,13 +32,14 @@ _log = logging.getLogger(__name__)
 
 
 class Plan(NamedTuple):
-    """What to read: series, the rules of each exchange, how many bars back a new series begins, and the symbols whose
-    bars are published before those of others with their close, and copied into each partition."""
+    """What to read: series, the rules of each exchange, how many bars back a new series begins, the symbols whose bars
+    are published before those of others with their close, and copied into each partition, and the kinds of inputs."""
 
     series: tuple[LiveSeries, ...]
     rules: Mapping[str, Rules]
     history: int = 1000
     references: frozenset[str] = frozenset()
+    inputs: frozenset[Kind] = frozenset()
 
     @property
     def exchanges(self) -> list[str]:
@@ -71,7 +73,7 @@ async def feed_markets(loop: Loop, settings: Settings, markets: Iterable[str], s
 
     return await feed_exchanges(
         loop,
-        Plan(series, rules, chosen.history, references_in(settings.features.sets)),
+        Plan(series, rules, chosen.history, references_in(settings.features.sets), inputs_in(settings.features.sets)),
         opened,
         partitions=settings.installation.partitions,
         window=settings.feed.window,
@@ -147,7 +149,9 @@ class Writer:
     def __init__(self, loop: Loop, plan: Plan, window: int, sample: float, stop: anyio.Event) -> None:
         self.loop = loop
         self.lock = anyio.Lock()
-        self.live = Live(clocks={name: Clock() for name in plan.exchanges}, references=plan.references)
+        self.live = Live(
+            clocks={name: Clock() for name in plan.exchanges}, references=plan.references, inputs=plan.inputs
+        )
         self.known: dict[Series, list[BarClosed]] = {}
         self._others: list[list[BarClosed]] = []
         """The newest bars of series that are not read, or not yet: a memo that left them out would forget them."""

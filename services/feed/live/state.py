@@ -4,9 +4,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple
 
-from schemas.market import BarClosed
+from schemas.market import BarClosed, InputEvent
 from schemas.operations import DeadLetter
 from schemas.venue import HoleReason, Interruption, StopReason, VenueEvent
+from shared.inputs.kinds import Kind
 
 GROUP: Final = "feed"
 OVERLAP: Final = 2
@@ -154,13 +155,14 @@ class Episode(NamedTuple):
 class Live:
     """The state of all exchanges. ``counts`` says how often what happened, for people. ``waiting``: the interruptions
     that were reported while they lasted. ``references``: the symbols whose bars are published before those of others
-    with their close (``core.lagging``)."""
+    with their close (``core.lagging``). ``inputs``: the kinds of inputs that installed sets read."""
 
     series: dict[LiveSeries, SeriesState] = field(default_factory=dict)
     clocks: dict[str, Clock] = field(default_factory=dict)
     episodes: dict[tuple[str, Interruption], Episode] = field(default_factory=dict)
     waiting: set[tuple[str, Interruption]] = field(default_factory=set)
     references: frozenset[str] = frozenset()
+    inputs: frozenset[Kind] = frozenset()
     counts: Counter[str] = field(default_factory=Counter)
 
     def of(self, exchange: str) -> list[SeriesState]:
@@ -170,13 +172,14 @@ class Live:
 
 @dataclass
 class Effects:
-    """What follows from an observation: bars and events to write, in order, with the symbol that chooses the
+    """What follows from an observation: inputs, bars and events to write, in order, with the symbol that chooses the
     partition; and series whose subscription brings nothing."""
 
+    inputs: list[InputEvent] = field(default_factory=list)
     bars: list[BarClosed] = field(default_factory=list)
     events: list[tuple[str, VenueEvent]] = field(default_factory=list)
     letters: list[tuple[str, DeadLetter]] = field(default_factory=list)
     lost: list[LiveSeries] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.bars or self.events or self.letters)
+        return bool(self.inputs or self.bars or self.events or self.letters)

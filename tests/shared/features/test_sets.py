@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from shared.features import SETS, FeatureSet, feature_set
+from shared.features.installed import inputs_in
 from shared.features.kernels import MISSING_WEIGHT
 from shared.features.reference import reference
 from shared.features.table import FEATURES
@@ -147,3 +148,9 @@ def test_bits_do_not_depend_on_the_processors_vector_unit(disabled: str) -> None
     command = [sys.executable, "-W", "ignore", "-c", GOLDEN]
     found = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
     assert dict(line.split() for line in found.stdout.splitlines()) == VECTORS
+
+
+def test_the_kinds_of_inputs_that_installed_sets_read_are_known() -> None:
+    assert inputs_in(["core-28", "derivatives-39"]) == {"funding", "open_interest", "mark", "index"}
+    assert inputs_in(["book-32", "no-such-set"]) == {"book"}
+    assert inputs_in(["core-28"]) == frozenset()
