@@ -219,11 +219,11 @@ def matrix(counts: Sequence[Sequence[int]], rows: str, columns: str) -> Chart:
     if not sum(map(sum, counts)):
         return Chart("Nothing to compare with yet.")
     with house_style():
-        figure = canvas(456, 232)
-        axes = plot_area(figure, left=92, right=4, top=52, bottom=6)
+        figure = canvas(466, 232)
+        axes = plot_area(figure, left=102, right=4, top=52, bottom=6)
         axes.set(xlim=(0, 3), ylim=(3, 0))
         axes.set_xlabel(columns, labelpad=9)
-        axes.set_ylabel(rows, labelpad=9)
+        axes.set_ylabel(rows, labelpad=18)
         axes.set_xticks([0.5, 1.5, 2.5], ACTIONS)
         axes.set_yticks([0.5, 1.5, 2.5], ACTIONS)
         axes.grid(visible=False)

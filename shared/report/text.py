@@ -68,7 +68,7 @@ def version_words(one: Candidate) -> str:
 def interval(skill: Skill) -> str:
     """Return the confidence sequence as text; before it is known, the number of blocks so far."""
     if skill.low is None or skill.high is None:
-        return f"no interval before 20 blocks, there are {skill.blocks}"
+        return f"no interval yet, {skill.blocks} of 20 blocks"
     return f"{skill.low:+.2f} to {skill.high:+.2f} ({skill.blocks} blocks)"
 
 
