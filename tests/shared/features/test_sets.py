@@ -32,6 +32,7 @@ DIGESTS = {
     "flow-38": "1e47c3ca8aa516825435aebb40f1c85d23013a7648ecb1313a298ff725220bab",
     "window-flow-10": "0345145158a4292d700d20c7e8a3d1ceab9ebc6bd3c3b4bf4ad7b32df3c02010",
     "window-1h-10": "36b08434a2ebaf62b6838a4e564096a4e2c317e6f62f4caae5307ed0d8b3d965",
+    "context-36": "109033741901d90e97dd6cd64f65356eb46851dbce4c17232d763e891d4531d3",
     "context-38": "21b9a31315ea1cc625224f4ed75b9cf638575c29397cbc7bef6e4659cfcb49d5",
 }
 
@@ -47,6 +48,7 @@ VECTORS = {
     "flow-38": "be015e5ce742ec2d5c375437a8ff750b8a298752710d82a97418c0f99af4c766",
     "window-flow-10": "da6efa6df22a7b77ab745e904c49f71f93dbb473f76666decbb121379266526d",
     "window-1h-10": "d6b89d4a390463dea7d9697ad356666862d9964dc68c29e3a80406aaaf4a5df2",
+    "context-36": "9b907c26f6826352cace9c26c6db607b72e4cc811f990cef4700b84ece253f13",
     "context-38": "d81ecc0919682f921bf2c56b9952f6a2724e86665615d1261bcb375737d52c1f",
 }
 
@@ -62,6 +64,7 @@ LOOKBACKS = {
     "flow-38": 319,
     "window-flow-10": 258,
     "window-1h-10": 1355,
+    "context-36": 319,
     "context-38": 319,
 }
 
