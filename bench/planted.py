@@ -4,20 +4,24 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from bench.harness import Figure
 from bench.retrain import exact
 from schemas.training import Recipe
 from shared.artifacts.scoring import Interval, Scores, score
 from shared.families import complete, family_named
 from shared.features import FeatureSet
+from shared.labels.batch import volatility
 from shared.synthetic import SyntheticMarket
 from shared.training.fitting import HOLD, HORIZON, Prepared, fit, prepare, uncalibrated
-from shared.training.series import computed
+from shared.training.series import SymbolSeries, computed
 
 PARAMS: Final[Mapping[str, Mapping[str, float]]] = {
     "logistic": {},
     "lightgbm": {"rounds": 1000},
-    "nhits": {"epochs": 3},
+    "nhits": {"epochs": 3, "seeds": 3},
 }
 
 
@@ -44,6 +48,42 @@ def found(
         else:
             figures[f"{begins}, direction"] = Figure(direction.low, "mnat", "<= 0", "the lower end; " + words)
     return figures
+
+
+def attributed(market: SyntheticMarket, family: str, old: FeatureSet, led_by: str = "") -> dict[str, Figure]:
+    """Return what a family gains of the direction when it is given the hidden variables: what it lacks there is lost by
+    its form and the number of rows, not by a set.
+
+    Alone: u, the log of estimated over true volatility, its square, and its product with u. Then u beside ``old``."""
+    figures: dict[str, Figure] = {}
+    every = {symbol: bars for (symbol, _), bars in market.load().items()}
+    for label, width in (("alone", 4), (f"beside {old.name}", len(old) + 1)):
+        series = {}
+        for symbol, one in computed(every, old, 3).items():
+            if symbol != led_by:
+                hidden = _hidden(market, symbol, one)
+                vectors = hidden if label == "alone" else np.column_stack([hidden[:, 0], one.vectors])
+                series[symbol] = replace(one, vectors=np.ascontiguousarray(vectors, dtype=np.float32))
+        names = FeatureSet("hidden", tuple([old.features[0]] * width))
+        recipe = Recipe(family, names.name, complete(family_named(family), dict(PARAMS[family])), HORIZON, HOLD, 1)
+        prepared = prepare(series, names, recipe)
+        gained, best = _gained(prepared), _best(prepared, replace(market, symbols=tuple(series)))
+        direction = _direction(gained)
+        share = direction.value / _direction(best).value
+        words = f"{gained.rows:,} rows, direction {_words(direction)} mnat"
+        figures[f"{market.scenario} {family}, given the hidden variables {label}, share"] = Figure(
+            share, "of the direction", "", words
+        )
+    return figures
+
+
+def _hidden(market: SyntheticMarket, symbol: str, one: SymbolSeries) -> NDArray[np.float64]:
+    """Return the hidden variables of the bars that have a vector, [N, 4]."""
+    truth = market.truth(symbol, len(one.bars))
+    known = volatility(one.bars.open_time, one.bars.close, market.interval_ms)
+    ratio = np.log(known / truth.sigma)
+    every = np.column_stack([truth.u, ratio, ratio**2, truth.u * ratio])
+    return every[np.searchsorted(one.bars.open_time, one.open_time)]
 
 
 def _gained(prepared: Prepared) -> Scores:

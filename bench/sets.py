@@ -3,9 +3,10 @@
     python -m bench sets FOLDER [--quick]          (or the folder in BARS)
 
 FOLDER has files of 1 hour and of 15 minutes of BTC, ETH, LINK and DOT with all columns that the exchange publishes: a
-set of order flow has no vector without them. Six walk-forward folds and seed 1 as in ``bench.skill``, all symbols
-together, intervals of a circular block bootstrap. All sets of an interval are compared on the same rows, so those with
-the longest lookback decide where they begin. Each new set is compared with the one that it extends.
+set of order flow has no vector without them, and one of context none without BTC. Six walk-forward folds and seed 1 as
+in ``bench.skill``, all symbols together, intervals of a circular block bootstrap. All sets of an interval are compared
+on the same rows, so those with the longest lookback decide where they begin. Each new set is compared with the one that
+it extends.
 
 Quick: logistic regression, LightGBM and N-HiTS with its default epochs; every sixth training row of an hour and every
 twelfth of 15 minutes for trees and linear models, every fourth for N-HiTS. With fewer rows and epochs N-HiTS gains most
@@ -36,8 +37,8 @@ from shared.artifacts.scoring import log_losses, split_gains
 from shared.features import SETS
 
 TREES: Final = {
-    "1h": ("core-28", "season-1h-36", "frames-43", "flow-38"),
-    "15m": ("core-28", "season-15m-30", "frames-43", "flow-38"),
+    "1h": ("core-28", "season-1h-36", "frames-43", "flow-38", "context-38", "context-36"),
+    "15m": ("core-28", "season-15m-30", "frames-43", "flow-38", "context-38", "context-36"),
 }
 NETWORKS: Final = {
     "1h": ("window-7", "core-28", "window-flow-10", "window-1h-10"),

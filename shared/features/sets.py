@@ -100,6 +100,10 @@ _BITCOIN: Final = (
     *("z_return_10@BTCUSDT", "z_return_20@BTCUSDT", "z_return_60@BTCUSDT"),
     *("z_return_5_less@BTCUSDT", "z_return_20_less@BTCUSDT", "log_sigma_less@BTCUSDT"),
 )
+_BITCOIN_LEAN: Final = (
+    *("z_return_1@BTCUSDT", "z_return_3@BTCUSDT", "z_return_60@BTCUSDT", "ema_10_atr@BTCUSDT", "ema_20_atr@BTCUSDT"),
+    *("z_return_5_less@BTCUSDT", "z_return_20_less@BTCUSDT", "log_sigma_less@BTCUSDT"),
+)
 _HOUR: Final = ("log_season_24", "log_season_168", "log_surprise_24")
 _QUARTER: Final = ("log_season_96", "log_surprise_96")
 
@@ -119,6 +123,7 @@ SETS: Final[dict[str, FeatureSet]] = {
         feature_set("flow-38", *_CORE, *(feature.name for feature in FLOW)),
         feature_set("window-flow-10", *_WINDOW, "taker_imbalance_1", "log_trades_4_64", "log_trade_size_4_64"),
         feature_set("window-1h-10", *_WINDOW, *_HOUR),
+        feature_set("context-36", *_CORE, *_BITCOIN_LEAN),
         feature_set("context-38", *_CORE, *_BITCOIN),
         feature_set("derivatives-39", *_CORE, *(feature.name for feature in DERIVATIVES)),
         feature_set("book-32", *_CORE, *(feature.name for feature in BOOK)),
@@ -128,6 +133,7 @@ SETS: Final[dict[str, FeatureSet]] = {
 whose input is a window of vectors; they omit features that such a model can compute from the window. ``season-...`` and
 ``window-1h-...`` are for bars of one length each, since a day is another number of bars at another length. ``flow-...``
 and ``window-flow-...`` need bars with the number of trades, the quote volume and the taker volume. ``context-...`` need
-the bars of BTCUSDT as well as those of each symbol, ``derivatives-...`` its funding rates, open interest, mark and
-index prices, and ``book-...`` the top of its book. What each gained on real bars is in
+the bars of BTCUSDT as well as those of each symbol (``context-36`` shows a lead better than ``context-38``, with fewer
+features), ``derivatives-...`` its funding rates, open interest, mark and index prices, and ``book-...`` the top of its
+book. What each gained on real bars is in
 ``docs/explanation/features.md``."""
