@@ -10,19 +10,27 @@ vectors.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from bench.harness import Figure, medians
-from schemas.market import BarClosed
+from schemas.market import (
+    BarClosed,
+    BookSampled,
+    FundingPublished,
+    InputEvent,
+    OpenInterestSampled,
+    PriceSampled,
+)
 from shared.features import DEFAULT, SETS, BarArrays, compute, history
 from shared.features.streaming import Streaming
 
 PEER_SET = "user-23"
 LATER = {
     **dict.fromkeys(("season-1h-36", "season-15m-30", "frames-43", "flow-38", "context-36", "context-38"), DEFAULT),
+    **dict.fromkeys(("derivatives-39", "book-32"), DEFAULT),
     **dict.fromkeys(("window-flow-10", "window-1h-10"), "window-7"),
 }
 """The sets whose cost for a feature is compared, each with the set that it extends: a part of the cost of a bar does
@@ -126,14 +134,32 @@ def _new_bars(walk: BarArrays, symbols: int, sets: Sequence[str], pause: float =
         time_open = int(walk.open_time[number])
         bars = [BarClosed(symbol, MINUTE, time_open, **fields, origin="replay") for symbol in names]
         for name, engine in engines.items():
+            events = [*_inputs(SETS[name].inputs, names, number, time_open, fields["close"]), *bars]
+            first = 1 + number * 5 * symbols  # no engine gets more events for a bar
             if number < warm:
-                engine.apply(bars, 1 + number * symbols)
+                engine.apply(events, first)
                 continue
             time.sleep(pause)
             start = time.perf_counter()
-            engine.handle(bars, 1 + number * symbols)
+            engine.handle(events, first)
             taken[name].append(time.perf_counter() - start)
     return {name: float(np.median(each)) for name, each in taken.items()}
+
+
+def _inputs(
+    kinds: Collection[str], names: Sequence[str], number: int, time_open: int, close: float
+) -> Iterator[InputEvent]:
+    """Yield what a feed sends of each symbol before a bar: all that a set reads, and funding every eight hours."""
+    for symbol in names:
+        where: dict[str, Any] = {"symbol": symbol, "at": time_open + MINUTE, "origin": "replay"}
+        if "funding" in kinds and number % 480 == 0:
+            yield FundingPublished(**where, rate=1e-4)
+        if "open_interest" in kinds:
+            yield OpenInterestSampled(**where, amount=1000.0 * close)
+        if "mark" in kinds:
+            yield PriceSampled(**where, mark=close * 1.0001, index=close + 0.01 * (number % 7))
+        if "book" in kinds:
+            yield BookSampled(**where, bid=close, bid_size=1.0 + number % 5, ask=close * 1.0001, ask_size=2.0)
 
 
 def _talipp(walk: BarArrays, count: int) -> Callable[[], object]:

@@ -117,8 +117,8 @@ class _Computed(NamedTuple):
 class SampledRows(Protocol):
     """The values of inputs at the bars of a stream."""
 
-    def rows(self, key: Key, slots: range) -> tuple[Doubles, Integers]:
-        """Return fields for slots of a series, ``[slot, field]``, and the oldest mark of each slot."""
+    def rows(self, keys: Sequence[Key], slots: range) -> tuple[Doubles, Integers]:
+        """Return fields for slots of some series, ``[series, slot, field]``, and the oldest mark of each slot."""
 
 
 class Accepted(NamedTuple):
@@ -322,9 +322,7 @@ class Engine:
 def _with_inputs(sampled: SampledRows, runs: list[_Run], values: Doubles, marks: Integers) -> tuple[Doubles, Integers]:
     """Return the fields of bars and the values of inputs, and the oldest marks of both."""
     slots = range(runs[0].slot, runs[0].slot + runs[0].rows)
-    more, oldest = (
-        np.stack(parts) for parts in zip(*(sampled.rows(run.window.key, slots) for run in runs), strict=True)
-    )
+    more, oldest = sampled.rows([run.window.key for run in runs], slots)
     return np.concatenate([values, more], axis=2), np.minimum(marks, oldest)
 
 

@@ -10,6 +10,7 @@ late. The bars of a reference are taken from the bars of its own symbol, or, in 
 from copies.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, cast
@@ -32,9 +33,10 @@ from shared.features.engine import (
 from shared.features.graph import OperatorGraph
 from shared.features.refusal import RefusedBar
 from shared.features.sets import FeatureSet, feature_set
-from shared.inputs.kinds import BOUNDS, Kind, kinds_of
-from shared.inputs.reading import ReadInputs
+from shared.inputs.kinds import BOUNDS, KINDS, Kind, kinds_of
+from shared.inputs.reading import ReadInputs, ReadSample
 
+_NEVER: Final = 2**62
 _ANY: Final = feature_set("any", "close")
 """A set whose window accepts bars where every installed set has context. It has no results."""
 
@@ -46,39 +48,36 @@ class _Lacking(NamedTuple):
     kinds: tuple[Kind, ...]
 
 
-class _Values(NamedTuple):
-    """The values of inputs in a slot, and the index of the oldest event that they are from."""
-
-    values: tuple[float, ...]
-    mark: int
-
-
 class _Sampled:
     """The values of inputs at the bars that an engine is given, as they were known when it was given them."""
 
     def __init__(self, inputs: ReadInputs, sets: Sequence[FeatureSet], reader: int, bridge: int) -> None:
         graph = OperatorGraph(sets)
         self.kinds: Final = graph.kinds
-        self._fields = graph.sampled
+        self._places = [
+            [KINDS[kind].index(name) for name in graph.sampled if name in KINDS[kind]] for kind in graph.kinds
+        ]
+        self._none = [(math.nan,) * len(KINDS[kind]) for kind in graph.kinds]
         self._inputs = inputs
         self._reader = reader
         self._bridge = bridge
-        self._slots: dict[Key, dict[int, _Values]] = {}
+        self._slots: dict[Key, dict[int, list[ReadSample | None]]] = {}
         self._last: dict[Key, tuple[int, int]] = {}
 
-    def lacking(self, key: Key, bar: BarClosed) -> tuple[Kind, ...]:
-        """Return which kinds have no value at the close of a bar."""
+    def at(self, key: Key, bar: BarClosed) -> list[ReadSample | None]:
+        """Return the sample of each kind at the close of a bar, None where there is none."""
         symbol, interval_ms, synthetic = key
-        return self._inputs.lacking(self.kinds, (symbol, synthetic), bar.open_time + interval_ms, interval_ms)
+        return self._inputs.at(self.kinds, (symbol, synthetic), bar.open_time + interval_ms, interval_ms)
 
-    def note(self, key: Key, bar: BarClosed, index: int) -> None:
-        """Note the values at a bar that the engine is given, and at the flat bars before it."""
+    def note(self, key: Key, bar: BarClosed, index: int, samples: list[ReadSample | None]) -> None:
+        """Note the samples at a bar that the engine is given, and those at the flat bars before it."""
         symbol, interval_ms, synthetic = key
-        slot, owner = bar.open_time // interval_ms, (symbol, synthetic)
+        slot = bar.open_time // interval_ms
         slots = self._slots.setdefault(key, {})
-        for each in range(self._first(key, slot), slot + 1):
-            close = (each + 1) * interval_ms
-            slots[each] = _Values(*self._inputs.values(self._fields, self.kinds, owner, close, interval_ms))
+        for flat in range(self._first(key, slot), slot):
+            close = (flat + 1) * interval_ms
+            slots[flat] = self._inputs.at(self.kinds, (symbol, synthetic), close, interval_ms)
+        slots[slot] = samples
         self._last[key] = slot, index
 
     def drop_old(self, key: Key, bar: BarClosed, index: int) -> None:
@@ -89,13 +88,26 @@ class _Sampled:
 
     def _first(self, key: Key, slot: int) -> int:
         """Return the first of the flat bars before a bar in a slot; the slot itself without any."""
-        last = self._last.get(key, (slot - 1, 0))[0]
-        return min(last + 1, slot) if is_bridged(slot - last - 1, self._bridge) else slot
+        last = self._last.get(key)
+        if last is None or last[0] >= slot - 1:
+            return slot
+        return last[0] + 1 if is_bridged(slot - last[0] - 1, self._bridge) else slot
 
-    def rows(self, key: Key, slots: range) -> tuple[Doubles, Integers]:
+    def rows(self, keys: Sequence[Key], slots: range) -> tuple[Doubles, Integers]:
         """See ``SampledRows``."""
-        noted = [self._slots[key][slot] for slot in slots]
-        return np.array([each.values for each in noted]), np.array([each.mark for each in noted])
+        noted = [self._slots[key][slot] for key in keys for slot in slots]
+        values = [self._values(samples) for samples in noted]
+        marks = [min([_NEVER if each is None else each.mark for each in samples]) for samples in noted]
+        shape = len(keys), len(slots)
+        return np.array(values).reshape(*shape, -1), np.array(marks).reshape(shape)
+
+    def _values(self, samples: list[ReadSample | None]) -> list[float]:
+        return [
+            values[place]
+            for sample, none, places in zip(samples, self._none, self._places, strict=True)
+            for values in (none if sample is None else sample.values,)
+            for place in places
+        ]
 
     def close(self) -> None:
         """Drop the values that the engine has computed with."""
@@ -121,26 +133,26 @@ class _Group:
 
     def take(self, references: ReferenceBars, key: Key, bar: BarClosed, index: int) -> Accepted | _Lacking:
         symbols = references.lacking(self.symbols, key, bar.open_time // bar.interval_ms) if self.symbols else ()
-        kinds = self.sampled.lacking(key, bar) if self.sampled is not None else ()
-        if symbols or kinds:
+        samples = self.sampled.at(key, bar) if self.sampled is not None else []
+        if symbols or None in samples:
             waiting = self.waiting.setdefault(key, [])
             waiting.append((bar, index))
             del waiting[: -self.lookback]  # older bars are in no later window
+            if self.sampled is None:
+                return _Lacking(symbols, ())
+            self.sampled.drop_old(key, waiting[0][0], index)
+            kinds = zip(self.sampled.kinds, samples, strict=True)
+            return _Lacking(symbols, tuple([kind for kind, sample in kinds if sample is None]))
+        for earlier, of_earlier in self.waiting.pop(key, ()):
             if self.sampled is not None:
-                self.sampled.drop_old(key, waiting[0][0], index)
-            return _Lacking(symbols, kinds)
-        for earlier in self.waiting.pop(key, ()):
-            self._give(key, *earlier)
-        accepted = self._give(key, bar, index)
+                self.sampled.note(key, earlier, of_earlier, self.sampled.at(key, earlier))
+            self.engine.add(earlier, of_earlier)
         if self.sampled is not None:
+            self.sampled.note(key, bar, index, samples)
             self.sampled.drop_old(key, bar, index)
+        accepted = self.engine.add(bar, index)
         assert isinstance(accepted, Accepted), "it accepts what the first engine accepted"
         return accepted
-
-    def _give(self, key: Key, bar: BarClosed, index: int) -> Accepted | RefusedBar:
-        if self.sampled is not None:
-            self.sampled.note(key, bar, index)
-        return self.engine.add(bar, index)
 
 
 class _Bar(NamedTuple):

@@ -48,13 +48,13 @@ class SampledValues(NamedTuple):
 def samples_of(event: InputEvent) -> tuple[SampledValues, ...]:
     """Return what an event says, by kind."""
     match event:
-        case FundingPublished(rate=rate, interval_ms=interval_ms):
-            return (SampledValues("funding", (rate,), interval_ms or FUNDING_MS),)
-        case OpenInterestSampled(amount=amount):
-            return (SampledValues("open_interest", (amount,)),)
-        case PriceSampled(mark=mark, index=index):
-            marks = () if mark is None else (SampledValues("mark", (mark,)),)
-            return marks if index is None else (*marks, SampledValues("index", (index,)))
+        case FundingPublished():
+            return (SampledValues("funding", (event.rate,), event.interval_ms or FUNDING_MS),)
+        case OpenInterestSampled():
+            return (SampledValues("open_interest", (event.amount,)),)
+        case PriceSampled():
+            marks = () if event.mark is None else (SampledValues("mark", (event.mark,)),)
+            return marks if event.index is None else (*marks, SampledValues("index", (event.index,)))
         case BookSampled():
             return (SampledValues("book", (event.bid, event.bid_size, event.ask, event.ask_size)),)
 

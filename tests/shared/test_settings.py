@@ -90,6 +90,7 @@ def test_every_value_of_a_file_is_taken(written: Written) -> None:
         bridge = 0
         [feed]
         path = "bars"
+        inputs = "inputs"
         symbol = "BTCUSDT"
         interval = "1m"
         speed = 50
@@ -138,6 +139,7 @@ def test_every_value_of_a_file_is_taken(written: Written) -> None:
     settings = load(path, {})
     assert settings.installation.state == "/srv/conclave"
     assert settings.feed.path == str(path.parent / "bars")
+    assert settings.feed.inputs == str(path.parent / "inputs")
     assert settings.features.sets == ("core-28", "user-8")
     defaults, found = msgspec.to_builtins(Settings()), msgspec.to_builtins(settings)
     assert not [key for section in found for key in found[section] if found[section][key] == defaults[section][key]]

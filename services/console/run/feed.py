@@ -137,7 +137,7 @@ async def _feed(
     partitions = settings.installation.partitions
     async with anyio.create_task_group() as tasks:
         if name is not None:
-            tasks.start_soon(_show, loop.log, partitions, name)
+            tasks.start_soon(_show, loop.log, partitions, name, isinstance(source, WithInputs))
         counts = await feed_bars(
             loop,
             source,
@@ -153,15 +153,15 @@ async def _feed(
     return counts
 
 
-async def _show(log: Log, partitions: int, name: str) -> None:
-    """Show the number of bars sent and of decisions made, until cancelled."""
+async def _show(log: Log, partitions: int, name: str, inputs: bool) -> None:
+    """Show the number of bars sent and of decisions made, until cancelled. With ``inputs`` the former is not known."""
     before = await _added(log, partitions)
-    words = f"{name}: decided of sent"
+    words = f"{name}: decided" if inputs else f"{name}: decided of sent"
     with progress(words, "bars") as display:
         while True:
             now = await _added(log, partitions)
             sent, decided = now["market"] - before["market"], now["decisions"] - before["decisions"]
-            display.update(words, decided, sent or None)
+            display.update(words, decided, None if inputs else sent or None)
             await anyio.sleep(0.2)
 
 

@@ -54,5 +54,6 @@ def test_kinds_that_are_not_needed_are_not_kept() -> None:
     inputs.add(PriceSampled(symbol="ONE", at=0, origin="live", mark=2.0), 2)
     assert inputs.oldest() is None
     inputs.add(PriceSampled(symbol="ONE", at=0, origin="live", mark=2.0, index=3.0), 3)
-    assert inputs.values(("index",), ("index",), OWNER, 0, HOUR) == ((3.0,), 3)
-    assert inputs.lacking(("index",), OWNER, HOUR, HOUR) == ("index",)
+    assert inputs.at(("index",), OWNER, 0, HOUR) == [((3.0,), 0, 3)]
+    assert inputs.at(("index",), OWNER, HOUR, HOUR) == [None]
+    assert inputs.at(("index",), ("TWO", False), 0, HOUR) == [None]
