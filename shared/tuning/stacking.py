@@ -10,7 +10,7 @@ the numbers v and w of each member minimise
     mean over rounds of -log softmax(log P + sum_m (v_m a_m M + w_m b_m D))_y + penalty / 2 (||v||^2 + ||w||^2)
 
 with M = (-1/3, 2/3, -1/3) and D = (-1/2, 0, 1/2). So the penalty shrinks it towards the pool. Nine free numbers a
-member gain less on real bars (``BENCH=skill``).
+member are not better on real bars (``BENCH=skill``).
 
 Each penalty is fitted on the earlier rounds of the fit and tried on the later ones. Those under which a symbol loses
 there are left out. Of the others the one whose gain over the pool is largest after two standard errors are subtracted
