@@ -1,5 +1,6 @@
 """Live updates: a stream of server-sent events for each open page, with the parts that changed."""
 
+import time
 from collections.abc import AsyncIterator, Mapping
 from typing import Final
 
@@ -10,8 +11,6 @@ from litestar.response import ServerSentEvent, ServerSentEventMessage
 
 from services.observatory.web.site import Parts, Site, SiteOf, View
 
-SHORTEST_S: Final = 0.4
-"""Between two updates of one page: what changes more often is sent together."""
 PING_S: Final = 15.0
 RETRY_MS: Final = 1_000
 
@@ -36,11 +35,13 @@ async def updates(site: Site, view: View) -> AsyncIterator[ServerSentEventMessag
     sent: Parts = {}
     while not site.stop.is_set():
         waiting = site.projection.waiting
-        parts = site.parts(view)
+        parts, revision, again_at = site.shared(view)
         if changed := changes(sent, parts):
             yield ServerSentEventMessage(event="patch", data=changed)
         sent = parts
-        await anyio.sleep(SHORTEST_S)
+        await anyio.sleep(max(again_at - time.monotonic(), 0.0))
+        if revision != site.projection.revision:
+            continue
         with anyio.move_on_after(PING_S) as waited:
             await first_of(waiting, site.stop)
         if waited.cancelled_caught:
