@@ -234,13 +234,15 @@ async def test_a_key_that_is_made_in_the_browser_cannot_be_taken_out_and_is_kept
 async def test_what_can_be_done_is_one_step_from_where_it_is_seen_and_only_for_those_who_may(
     acted: Acted, browser: Browser
 ) -> None:
-    await issue(acted.log, StartShadow("a", A2), actor="ada", reason="test")
+    for command in (StartShadow("a", A2), Halt()):
+        await issue(acted.log, command, actor="ada", reason="test")
     await acted.site.projection.turn()
     places: tuple[tuple[str, str, dict[str, str]], ...] = (
         ("/models", "Promote…", {"model": "a", "artifact": A2}),
         ("/models", "Stop the shadow…", {"model": "a", "artifact": A2}),
         ("/history?version=2", "Roll back to version 2…", {"to": "2"}),
         ("/training", "Ask for a training…", {}),
+        ("/health", "Resume…", {}),
     )
     for name in ("ada", "vi"):
         page = await signed_in(browser, name)
