@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 import anyio
@@ -9,7 +10,7 @@ from litestar import get
 from litestar.params import FromQuery
 from litestar.response import ServerSentEvent, ServerSentEventMessage
 
-from services.observatory.web.site import Parts, Site, SiteOf, View
+from services.observatory.web.site import Rendered, Site, SiteOf, View
 
 PING_S: Final = 15.0
 RETRY_MS: Final = 1_000
@@ -30,22 +31,44 @@ async def live(
     return ServerSentEvent(updates(site, view), retry_duration=RETRY_MS)
 
 
+@dataclass
+class Patch(ServerSentEventMessage):
+    """An update that is encoded once for all who get it: that of 500 symbols has half a megabyte."""
+
+    encoded: bytes = b""
+
+    def encode(self) -> bytes:
+        """Return the bytes of the message."""
+        self.encoded = self.encoded or super().encode()
+        return self.encoded
+
+
 async def updates(site: Site, view: View) -> AsyncIterator[ServerSentEventMessage]:
     """Yield the parts of a page whenever they change, until the observatory ends."""
-    sent: Parts = {}
+    sent: Rendered | None = None
     while not site.stop.is_set():
         waiting = site.projection.waiting
-        parts, revision, again_at = site.shared(view)
-        if changed := changes(sent, parts):
-            yield ServerSentEventMessage(event="patch", data=changed)
-        sent = parts
-        await anyio.sleep(max(again_at - time.monotonic(), 0.0))
-        if revision != site.projection.revision:
+        rendered = site.shared(view)
+        if (patch := patch_of(sent, rendered)) is not None:
+            yield patch
+        sent = rendered
+        await anyio.sleep(max(rendered.again_at - time.monotonic(), 0.0))
+        if rendered.revision != site.projection.revision:
             continue
         with anyio.move_on_after(PING_S) as waited:
             await first_of(waiting, site.stop)
         if waited.cancelled_caught:
             yield ServerSentEventMessage(event="ping", data="")
+
+
+def patch_of(sent: Rendered | None, rendered: Rendered) -> Patch | None:
+    """Return what a page that was sent one rendering lacks of a later one; None if nothing."""
+    before = -1 if sent is None else sent.revision
+    if before not in rendered.patches:
+        changed = changes({} if sent is None else sent.parts, rendered.parts)
+        rendered.patches[before] = Patch(event="patch", data=changed) if changed else None
+    patch: Patch | None = rendered.patches[before]
+    return patch
 
 
 async def first_of(*events: anyio.Event) -> None:

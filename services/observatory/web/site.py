@@ -34,11 +34,13 @@ Parts = dict[str, str]
 
 
 class Rendered(NamedTuple):
-    """The parts of a view as of a ``revision``, for all who look at it until ``again_at`` (of the steady clock)."""
+    """The parts of a view as of a ``revision``, for all who look at it until ``again_at`` (of the steady clock).
+    ``patches``: what was sent to those who had an earlier revision, by that."""
 
     parts: Parts
     revision: int
     again_at: float
+    patches: dict[int, Any]
 
 
 class View(Struct, frozen=True):
@@ -106,7 +108,7 @@ class Site:
         ``SHORTEST_S``: while 500 symbols close a bar, every event makes a new revision."""
         revision, kept, now = self.projection.revision, self._shared.get(view), time.monotonic()
         if kept is None or (kept.revision != revision and now >= kept.again_at):
-            kept = Rendered(self.parts(view), revision, now + SHORTEST_S)
+            kept = Rendered(self.parts(view), revision, now + SHORTEST_S, {})
             put_newest(self._shared, view, kept, MOST_VIEWS)
         return kept
 

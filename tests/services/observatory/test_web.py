@@ -14,7 +14,7 @@ import pytest
 
 from schemas.codec import encode
 from schemas.control import Halt
-from services.observatory.web.live import updates
+from services.observatory.web.live import patch_of, updates
 from services.observatory.web.models import DRAWINGS
 from services.observatory.web.shield import HEADERS, hostname
 from services.observatory.web.site import SHORTEST_S, View
@@ -273,6 +273,8 @@ async def patches(stream: httpx.Response) -> Any:
 async def test_all_who_look_at_one_page_share_its_rendering(served: Served) -> None:
     first = served.site.shared(View("now"))
     assert served.site.shared(View("now")) is first
+    assert patch_of(None, first) is patch_of(None, first)
+    assert patch_of(first, first) is None
     served.site.projection.mark("status")
     assert served.site.shared(View("now")) is first
     while time.monotonic() < first.again_at:
