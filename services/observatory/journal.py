@@ -34,6 +34,7 @@ VERDICTS: Final = 200
 LETTERS: Final = 20
 STOPPED: Final = 100
 
+K = TypeVar("K")
 T = TypeVar("T")
 
 
@@ -220,7 +221,7 @@ def note_letter(letters: DeadLetters, name: str, partition: int, entry: str, eve
                     letter.retried = f"by {event.actor}: {event.reason[:200]}"
 
 
-def put_newest(kept: dict[str, T], key: str, value: T, most: int) -> None:
+def put_newest(kept: dict[K, T], key: K, value: T, most: int) -> None:
     """Put a value as the newest under its key, and drop the oldest above ``most``."""
     kept.pop(key, None)
     kept[key] = value

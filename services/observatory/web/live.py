@@ -1,6 +1,8 @@
 """Live updates: a stream of server-sent events for each open page, with the parts that changed."""
 
+import time
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 import anyio
@@ -8,10 +10,8 @@ from litestar import get
 from litestar.params import FromQuery
 from litestar.response import ServerSentEvent, ServerSentEventMessage
 
-from services.observatory.web.site import Parts, Site, SiteOf, View
+from services.observatory.web.site import Rendered, Site, SiteOf, View
 
-SHORTEST_S: Final = 0.4
-"""Between two updates of one page: what changes more often is sent together."""
 PING_S: Final = 15.0
 RETRY_MS: Final = 1_000
 
@@ -31,20 +31,44 @@ async def live(
     return ServerSentEvent(updates(site, view), retry_duration=RETRY_MS)
 
 
+@dataclass
+class Patch(ServerSentEventMessage):
+    """An update that is encoded once for all who get it: that of 500 symbols has half a megabyte."""
+
+    encoded: bytes = b""
+
+    def encode(self) -> bytes:
+        """Return the bytes of the message."""
+        self.encoded = self.encoded or super().encode()
+        return self.encoded
+
+
 async def updates(site: Site, view: View) -> AsyncIterator[ServerSentEventMessage]:
     """Yield the parts of a page whenever they change, until the observatory ends."""
-    sent: Parts = {}
+    sent: Rendered | None = None
     while not site.stop.is_set():
         waiting = site.projection.waiting
-        parts = site.parts(view)
-        if changed := changes(sent, parts):
-            yield ServerSentEventMessage(event="patch", data=changed)
-        sent = parts
-        await anyio.sleep(SHORTEST_S)
+        rendered = site.shared(view)
+        if (patch := patch_of(sent, rendered)) is not None:
+            yield patch
+        sent = rendered
+        await anyio.sleep(max(rendered.again_at - time.monotonic(), 0.0))
+        if rendered.revision != site.projection.revision:
+            continue
         with anyio.move_on_after(PING_S) as waited:
             await first_of(waiting, site.stop)
         if waited.cancelled_caught:
             yield ServerSentEventMessage(event="ping", data="")
+
+
+def patch_of(sent: Rendered | None, rendered: Rendered) -> Patch | None:
+    """Return what a page that was sent one rendering lacks of a later one; None if nothing."""
+    before = -1 if sent is None else sent.revision
+    if before not in rendered.patches:
+        changed = changes({} if sent is None else sent.parts, rendered.parts)
+        rendered.patches[before] = Patch(event="patch", data=changed) if changed else None
+    patch: Patch | None = rendered.patches[before]
+    return patch
 
 
 async def first_of(*events: anyio.Event) -> None:

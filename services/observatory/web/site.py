@@ -1,7 +1,8 @@
 """What all routes share: the projections, the store of artifacts, and the parts of pages that change."""
 
+import time
 from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import anyio
 from litestar.di import NamedDependency
@@ -20,6 +21,8 @@ from shared.artifacts import ArtifactStore
 from shared.commands.desk import CommandDesk
 from shared.settings import Settings
 
+SHORTEST_S: Final = 0.4
+"""Between two updates of one page: what changes more often is sent together."""
 MOST_VIEWS: Final = 200
 """Views whose parts are kept until the next change."""
 
@@ -28,6 +31,16 @@ MOST_CARDS: Final = 500
 
 Parts = dict[str, str]
 """The parts of a page by the id of their element, as HTML. Each is replaced when it changes."""
+
+
+class Rendered(NamedTuple):
+    """The parts of a view as of a ``revision``, for all who look at it until ``again_at`` (of the steady clock).
+    ``patches``: what was sent to those who had an earlier revision, by that."""
+
+    parts: Parts
+    revision: int
+    again_at: float
+    patches: dict[int, Any]
 
 
 class View(Struct, frozen=True):
@@ -66,7 +79,7 @@ class Site:
         """Links are checked, and charts drawn, one at a time: Matplotlib is not made for threads."""
         self.retrying = anyio.Lock()
         """Refused input is appended again one at a time: each retry first looks for an earlier one."""
-        self._parts: dict[View, tuple[int, Parts]] = {}
+        self._shared: dict[View, Rendered] = {}
         self._cards: dict[str, tuple[now.SeriesNow, str]] = {}
 
     @property
@@ -85,16 +98,19 @@ class Site:
         return now.status_of(self.projection.state, self.projection.newest, self.around)
 
     def parts(self, view: View) -> Parts:
-        """Return the parts of a page that change. All who look at the same view share one rendering."""
-        revision, kept = self.projection.revision, self._parts.get(view)
-        if kept is None or kept[0] != revision:
-            parts = {"status": render("parts/status.html", status=self.status(), patch=True)}
-            make: Callable[[Site, View], Parts] | None = MAKERS.get(view.screen)
-            parts |= make(self, view) if make is not None else {}
-            kept = self._parts[view] = revision, parts
-            while len(self._parts) > MOST_VIEWS:
-                del self._parts[next(iter(self._parts))]
-        return kept[1]
+        """Return the parts of a page that change."""
+        parts = {"status": render("parts/status.html", status=self.status(), patch=True)}
+        make: Callable[[Site, View], Parts] | None = MAKERS.get(view.screen)
+        return parts | (make(self, view) if make is not None else {})
+
+    def shared(self, view: View) -> Rendered:
+        """Return the parts of a page. All who look at the same view share one rendering, and there is at most one each
+        ``SHORTEST_S``: while 500 symbols close a bar, every event makes a new revision."""
+        revision, kept, now = self.projection.revision, self._shared.get(view), time.monotonic()
+        if kept is None or (kept.revision != revision and now >= kept.again_at):
+            kept = Rendered(self.parts(view), revision, now + SHORTEST_S, {})
+            put_newest(self._shared, view, kept, MOST_VIEWS)
+        return kept
 
     def card(self, series: now.SeriesNow) -> str:
         """Return the card of a series on the screen Now. With forty ballots it takes milliseconds to draw, so that it

@@ -13,7 +13,7 @@ from shared.control.issuing import current, history, issue
 from shared.control.signing import generate, load_private
 from shared.training.ledger import TRAINING
 from tests.services.observatory.test_acting import PASSWORD, Acted, running
-from tests.services.observatory.test_browser import AXE, CHROMIUM, Browser, browsing
+from tests.services.observatory.test_browser import AXE, CHROMIUM, SIZES, Browser, browsing
 from tests.services.observatory.test_retrying import refused, unread
 from tests.shared.control.test_issuing import A1, A2
 
@@ -234,13 +234,15 @@ async def test_a_key_that_is_made_in_the_browser_cannot_be_taken_out_and_is_kept
 async def test_what_can_be_done_is_one_step_from_where_it_is_seen_and_only_for_those_who_may(
     acted: Acted, browser: Browser
 ) -> None:
-    await issue(acted.log, StartShadow("a", A2), actor="ada", reason="test")
+    for command in (StartShadow("a", A2), Halt()):
+        await issue(acted.log, command, actor="ada", reason="test")
     await acted.site.projection.turn()
     places: tuple[tuple[str, str, dict[str, str]], ...] = (
         ("/models", "Promote…", {"model": "a", "artifact": A2}),
         ("/models", "Stop the shadow…", {"model": "a", "artifact": A2}),
         ("/history?version=2", "Roll back to version 2…", {"to": "2"}),
         ("/training", "Ask for a training…", {}),
+        ("/health", "Resume…", {}),
     )
     for name in ("ada", "vi"):
         page = await signed_in(browser, name)
@@ -264,6 +266,14 @@ async def test_a_viewer_has_no_button_and_no_key_to_halt(acted: Acted, browser: 
     answer = await page.goto(acted.url + "/act/halt")
     assert answer.status == 403
     assert "vi is a viewer and may only look" in await page.inner_text("body")
+    await page.get_by_role("link", name="Back to Now").wait_for()
+    await page.evaluate(AXE.read_text(encoding="utf-8"))
+    assert (await page.evaluate("axe.run({resultTypes: ['violations']})"))["violations"] == []
+    folder = os.environ.get("SCREENSHOTS")
+    if folder:
+        for size in ("desk", "phone"):
+            await page.set_viewport_size(SIZES[size])
+            await page.screenshot(path=Path(folder) / f"fault-{size}-light.png")
     browser.faults = [fault for fault in browser.faults if "403 (Forbidden)" not in fault and "404" not in fault]
 
 

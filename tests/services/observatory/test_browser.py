@@ -189,6 +189,8 @@ async def test_a_person_who_comes_back_reads_what_changed_meanwhile(served: Serv
     await issue(projection.log, Halt(), actor="ada", reason="an outage")
     await served.turn()
     await page.locator("#since").get_by_text(f"configuration 3 → {projection.newest.version}").wait_for()
+    if folder := os.environ.get("SCREENSHOTS"):
+        await page.screenshot(path=Path(folder) / "now-after-a-night-desk-light.png")
     await page.reload()
     await page.get_by_text("live", exact=True).wait_for()
     assert not await page.locator("#since").is_visible()

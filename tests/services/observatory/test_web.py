@@ -3,6 +3,7 @@
 import html
 import json
 import re
+import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,9 +14,10 @@ import pytest
 
 from schemas.codec import encode
 from schemas.control import Halt
+from services.observatory.web.live import patch_of, updates
 from services.observatory.web.models import DRAWINGS
 from services.observatory.web.shield import HEADERS, hostname
-from services.observatory.web.site import View
+from services.observatory.web.site import SHORTEST_S, View
 from shared.control.issuing import issue
 from shared.features.table import FEATURES
 from shared.log import StreamKey
@@ -269,10 +271,38 @@ async def patches(stream: httpx.Response) -> Any:
 
 
 async def test_all_who_look_at_one_page_share_its_rendering(served: Served) -> None:
-    view = View("now")
-    assert served.site.parts(view) is served.site.parts(View("now"))
+    first = served.site.shared(View("now"))
+    assert served.site.shared(View("now")) is first
+    assert patch_of(None, first) is patch_of(None, first)
+    assert patch_of(first, first) is None
     served.site.projection.mark("status")
-    assert served.site.parts(view) is not None
+    assert served.site.shared(View("now")) is first
+    while time.monotonic() < first.again_at:
+        await anyio.sleep(0.01)
+    assert served.site.shared(View("now")).revision == served.site.projection.revision
+
+
+@pytest.mark.parametrize("waited_s", [0.0, 2 * SHORTEST_S])
+async def test_what_changes_while_a_rendering_is_shared_is_sent_after_it(served: Served, waited_s: float) -> None:
+    projection, shown = served.site.projection, list[str]()
+    served.site.shared(View("now"))
+    await anyio.sleep(waited_s)  # how old the rendering is, not a wait for something
+    stream = updates(served.site, View("now"))
+    if waited_s:
+        shown.append(str((await anext(stream)).data))
+    await issue(projection.log, Halt(), actor="ada", reason="an outage")
+    await served.turn()
+    async with anyio.create_task_group() as tasks:
+
+        async def follow() -> None:
+            async for message in stream:
+                shown.append(str(message.data))
+
+        tasks.start_soon(follow)
+        with anyio.fail_after(10):
+            while "HALTED" not in "".join(shown):
+                await anyio.sleep(0.01)
+        tasks.cancel_scope.cancel()
 
 
 async def test_a_card_is_drawn_again_only_if_its_series_changed(served: Served) -> None:
