@@ -19,6 +19,7 @@ from schemas.control import (
     StackedMember,
     Stacker,
     StartPolicyShadow,
+    StopPolicyShadow,
 )
 from services.observatory.journal import DIFFERENT
 from services.observatory.screens import models
@@ -40,7 +41,9 @@ SHADOW = policy_digest(SHARP)
 
 @pytest.fixture(scope="module")
 def judged(tmp_path_factory: pytest.TempPathFactory) -> Replayed:
-    return record(tmp_path_factory.mktemp("artifacts"), fed=2600, more=[StartPolicyShadow(SHARP, scale=0.01)])
+    return record(
+        tmp_path_factory.mktemp("artifacts"), ("logistic",), fed=2600, more=[StartPolicyShadow(SHARP, scale=0.01)]
+    )
 
 
 @pytest.fixture
@@ -155,12 +158,15 @@ async def test_a_stacker_is_shown_with_its_numbers_and_a_rule_of_two_persons_lea
     assert "+0.250" in page
 
 
-async def test_an_installation_without_policies_in_shadow_shows_the_one_in_force(served: Served) -> None:
-    [one] = vote(served).policies
+async def test_without_policies_in_shadow_the_one_in_force_is_shown(voting: Served) -> None:
+    await issue(voting.site.projection.log, StopPolicyShadow(SHADOW), actor="ada", reason="enough seen")
+    await voting.turn()
+    [one] = vote(voting).policies
     assert (one.role, one.over_in_force, one.rounds) == ("in force", None, None)
-    assert "none in shadow" in (await answer(served, "/models")).text
+    assert "none in shadow" in (await answer(voting, "/models")).text
 
 
+@pytest.mark.long
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-get install chromium")
 async def test_the_screen_fits_desk_and_phone_without_a_serious_fault_of_access(voting: Served) -> None:
     axe, folder = AXE.read_text(encoding="utf-8"), os.environ.get("SCREENSHOTS")
