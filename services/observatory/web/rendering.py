@@ -14,7 +14,7 @@ from services.observatory.web.assets import address
 from services.observatory.web.sessions import VIEWER
 from shared.bars.names import interval_text
 from shared.distribution import version
-from shared.report.text import moment
+from shared.report.text import in_force_words, moment
 
 GLYPHS: Final = {"BUY": "▲", "SELL": "▼", "HOLD": "■"}
 MINUTE_MS: Final = 60_000
@@ -57,6 +57,7 @@ def environment() -> Environment:
         "signed": signed,
         "loss_lines": loss_lines,
         "evidence_lines": evidence_lines,
+        "in_force": in_force_words,
     }
     own = {"asset": address, "release": version(), "points": points, "linked": True, "viewer": VIEWER.get}
     made.globals |= own
