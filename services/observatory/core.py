@@ -27,12 +27,14 @@ from services.observatory.journal import (
     INDEXED,
     DeadLetters,
     ExchangeState,
+    PolicyRounds,
     RecordedVerdict,
     VersionDecisions,
     WorkerState,
     artifact_of,
     note_exchange,
     note_letter,
+    note_policies,
     note_verdict,
     note_version,
     note_worker,
@@ -64,7 +66,8 @@ class State(Struct):
 
     ``verdicts``, ``workers``: by artifact and partition. ``versions``: the decisions under each version. ``index``: the
     entry of a verdict or load by its event id. ``trained``: the last entry of ``training`` about an artifact.
-    ``jobs``: the newest training jobs. ``read``: how many events of each stream were folded."""
+    ``jobs``: the newest training jobs. ``policies``: the rounds of voting policies in shadow, by digest and partition.
+    ``read``: how many events of each stream were folded."""
 
     policy: DefaultPolicy = DefaultPolicy()
     series: dict[str, SeriesState] = field(default_factory=dict)
@@ -80,6 +83,7 @@ class State(Struct):
     trained: dict[str, str] = field(default_factory=dict)
     jobs: dict[str, ObservedJob] = field(default_factory=dict)
     read: dict[str, int] = field(default_factory=dict)
+    policies: dict[str, PolicyRounds] = field(default_factory=dict)
 
 
 _decode: Final = msgspec.msgpack.Decoder(State).decode
@@ -136,6 +140,7 @@ def apply(state: State, place: StreamKey, entry: str, envelope: Envelope[Any]) -
             name = envelope.id.hex()
             add_decision(series, entry, name, event)
             note_version(state.versions, series.name, name, event)
+            note_policies(state.policies, partition, series.name, name, event)
             changed = series.name
         case "decisions" if isinstance(event, BallotLate):
             series = _series_of(state, event, partition)

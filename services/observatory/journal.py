@@ -5,10 +5,10 @@ Everything is bounded: the newest are kept.
 
 from typing import Any, Final, TypeVar
 
-from msgspec import Struct, field
+from msgspec import UNSET, Struct, field
 
 from schemas.common import Origin
-from schemas.decisions import DecisionMade
+from schemas.decisions import DecisionMade, PolicyVote
 from schemas.gates import VerdictReached
 from schemas.operations import DeadEvent, DeadLetter, DeadLetterRetried
 from schemas.readiness import ArtifactFailed, ArtifactFreed, ArtifactReady, ReadinessEvent
@@ -31,6 +31,10 @@ OF_VERSION: Final = 10
 INDEXED: Final = 20_000
 """The newest verdicts and loads whose entries are known by event id."""
 VERDICTS: Final = 200
+POLICIES: Final = 50
+"""The newest voting policies, by partition, whose rounds are counted."""
+DIFFERENT: Final = 50
+"""The last rounds that are kept of those in which a voting policy in shadow differs."""
 LETTERS: Final = 20
 STOPPED: Final = 100
 
@@ -62,6 +66,36 @@ class VersionDecisions(Struct):
     def count(self) -> int:
         """The number of decisions."""
         return sum(self.actions.values())
+
+
+class PolicyRound(Struct, array_like=True, frozen=True):
+    """A round whose action a voting policy in shadow would change: the decision and its version, and what each says."""
+
+    version: int
+    series: str
+    decision: str
+    open_time: int
+    in_force: str
+    in_force_confidence: float
+    other: str
+    other_confidence: float
+
+
+class PolicyCounts(Struct, array_like=True):
+    """Rounds of a voting policy in shadow under one version: all, those in which the action differs, and those in which
+    it or the policy in force says BUY or SELL."""
+
+    rounds: int = 0
+    differ: int = 0
+    acts: int = 0
+    in_force_acts: int = 0
+
+
+class PolicyRounds(Struct):
+    """The rounds that a voting policy in shadow decided too, counted by version, and the last that differ."""
+
+    counts: dict[int, PolicyCounts] = field(default_factory=dict)
+    last: list[PolicyRound] = field(default_factory=list)
 
 
 class RecordedVerdict(Struct):
@@ -143,6 +177,43 @@ def note_version(versions: dict[int, VersionDecisions], series: str, name: str, 
     del version.recent[:-OF_VERSION]
     if len(versions) > VERSIONS:
         del versions[min(versions)]
+
+
+def note_policies(
+    policies: dict[str, PolicyRounds], partition: int, series: str, name: str, made: DecisionMade
+) -> None:
+    """Note what each voting policy in shadow would have decided in the round of a decision."""
+    for vote in () if made.candidates is UNSET else made.candidates:
+        key = f"{vote.policy} {partition}"
+        rounds = policies.get(key)
+        if rounds is None:
+            put_newest(policies, key, rounds := PolicyRounds(), POLICIES)
+        _count(rounds, made, vote)
+        if vote.action == made.action:
+            continue
+        rounds.last.append(
+            PolicyRound(
+                version=made.control_version,
+                series=series,
+                decision=name,
+                open_time=made.open_time,
+                in_force=made.action,
+                in_force_confidence=made.confidence,
+                other=vote.action,
+                other_confidence=vote.confidence,
+            )
+        )
+        del rounds.last[:-DIFFERENT]
+
+
+def _count(rounds: PolicyRounds, made: DecisionMade, vote: PolicyVote) -> None:
+    counts = rounds.counts.setdefault(made.control_version, PolicyCounts())
+    counts.rounds += 1
+    counts.differ += vote.action != made.action
+    counts.acts += vote.action != "HOLD"
+    counts.in_force_acts += made.action != "HOLD"
+    if len(rounds.counts) > VERSIONS:
+        del rounds.counts[min(rounds.counts)]
 
 
 def note_verdict(verdicts: dict[str, RecordedVerdict], verdict: RecordedVerdict) -> None:

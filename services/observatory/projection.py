@@ -45,7 +45,7 @@ COMPARE_S: Final = 5.0
 SAVE_S: Final = 60.0
 LENGTH: Final = 4
 """Bytes of the file that say how long its head is."""
-SHAPE: Final = 1
+SHAPE: Final = 2
 """What is folded. It changes when streams are folded into more than before, which an older file lacks."""
 REMEMBERED: Final = 10_000
 """Series and topics whose last change is remembered for pages that follow them."""

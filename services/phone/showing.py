@@ -6,18 +6,20 @@ from typing import Final
 
 from msgspec import Struct
 
+from schemas.common import ENSEMBLE
 from schemas.control import Approve
 from services.observatory.core import State
 from services.observatory.journal import RecordedVerdict
-from services.observatory.screens import models, now
+from services.observatory.screens import now
 from services.observatory.screens.now import Around, LastDecision, SeriesNow
+from services.observatory.screens.verdicts import verdict_of
 from services.observatory.series import SeriesState, decisions_of
 from services.phone.core import Show
 from services.phone.messages import Line, Reply
 from shared.control import Rejected
 from shared.control import State as Control
 from shared.control.apply import apply
-from shared.control.changes import changes, words
+from shared.control.changes import changes, policy_differences, words
 from shared.control.policies import champion_of, in_shadow
 
 SHOWN: Final = 8
@@ -141,19 +143,28 @@ def _verdicts(look: Look) -> tuple[str, list[Line]]:
 
 
 def _verdict(recorded: RecordedVerdict, control: Control) -> Iterator[Line]:
-    event, shown = recorded.event, models.verdict_of(recorded)
+    event, shown = recorded.event, verdict_of(recorded)
     role = "shadow" if (event.model, event.artifact) in in_shadow(control) else "former"
     if event.artifact == champion_of(control, event.model):
         role = "champion"
     where = f", partition {recorded.partition}" if control.partitions > 1 else ""
     yield Line(
-        f"{event.model} {event.artifact[:SHORT]} ({role}{where})",
+        f"{_judged(event.model, event.artifact, control)} ({role}{where})",
         f"{shown.overall} of {shown.policy} after {shown.scores} scores: {shown.passed} passed, {shown.failed} failed, "
         f"{shown.undecided} inconclusive; {shown.advice}",
     )
     worst = shown.gates[0] if shown.gates else None
     if worst is not None and worst.verdict != "passed":
         yield Line(f"  {worst.name} {worst.verdict}", worst.detail)
+
+
+def _judged(model: str, artifact: str, control: Control) -> str:
+    """Return the name of what a verdict is about; of a voting policy, with what differs from the one in force."""
+    known = control.policies.get(artifact) if model == ENSEMBLE else None
+    if known is None:
+        return f"{model} {artifact[:SHORT]}"
+    different = ", ".join(policy_differences(control.policy, known.policy)) or "in force"
+    return f"voting policy {artifact[:SHORT]}, {different}"
 
 
 def _proposals(look: Look) -> tuple[str, list[Line]]:

@@ -26,6 +26,7 @@ from shared.log import StreamKey
 from shared.log.events import events_of, reported_elsewhere
 from shared.voting.arithmetic import FLOOR
 from shared.voting.changes import changed_policy
+from shared.voting.in_force import PolicyUse, PolicyUses
 from shared.voting.pool import Panel, panel_of, vote
 
 SIGN: Final[dict[Action, int]] = {"SELL": -1, "HOLD": 0, "BUY": 1}
@@ -97,6 +98,7 @@ class WhatifResult(Struct):
     - ``changed``: rounds with another action. ``moved``: rounds with another probability.
     - ``scored``: rounds with a recorded outcome; returns and losses are sums over these.
     - ``silent``: rounds in which a model with a changed champion has no ballot.
+    - ``policies``: the voting policies that were in force, as recorded.
     - ``matrix[i][j]``: rounds with action i before and j after."""
 
     rounds: int = 0
@@ -110,6 +112,7 @@ class WhatifResult(Struct):
     first: list[ChangedRound] = field(default_factory=list)
     points: list[Point] = field(default_factory=list)
     origins: dict[str, int] = field(default_factory=dict)
+    policies: list[PolicyUse] = field(default_factory=list)
 
 
 Rescored = Callable[[str, str, int, int], Probabilities | None]
@@ -194,10 +197,12 @@ def compare(
     partition: int,
     span: EntryRange,
     result: WhatifResult,
+    uses: PolicyUses,
 ) -> None:
-    """Add the rounds of a partition to a result. Raises ``ChangesError``."""
+    """Add the rounds of a partition to a result, and to ``uses`` the policies in force. Raises ``ChangesError``."""
     by_decision = outcomes(source, partition)
     panels: dict[int, tuple[Panel, list[tuple[str, str]]]] = {}
+    policies: dict[int, SetVotingPolicy] = {}
     for entry in source.entries(StreamKey("decisions", partition), span.after, span.until):
         try:
             frame = framed("decisions", entry.data)
@@ -215,7 +220,9 @@ def compare(
                 )
             panel = panel_of(with_changes(configuration.state, changes, known))
             panel_and_keys = panels[decision.control_version] = panel, [(m.model, m.artifact) for m in panel.members]
+            policies[decision.control_version] = configuration.state.policy
         panel, keys = panel_and_keys
+        uses.note(decision.control_version, policies[decision.control_version], decision.open_time)
         ballots = _ballots(decision, keys, rescored)
         result.silent += any(model in changes.champions and model not in ballots for model, _ in keys)
         _add_round(result, decision, panel, ballots, frame.id.hex(), by_decision.get(frame.id.hex()))

@@ -24,6 +24,7 @@ from shared.money.comparison import MoneyComparison
 from shared.money.figures import MoneyFigures
 from shared.money.orders import lone_signal
 from shared.money.venue import TradedBar
+from shared.voting.in_force import PolicyUse, PolicyUses
 from shared.voting.pool import own_action
 
 T = TypeVar("T")
@@ -44,10 +45,11 @@ def _unwatched(items: AsyncIterator[T], _words: str, _unit: str, _total: float, 
 
 
 class MoneyReport(Struct, frozen=True):
-    """The figures of all lines, and how many bars they cover."""
+    """The figures of all lines, and how many bars they cover. ``policies``: the voting policies that were in force."""
 
     bars: int
     lines: Sequence[MoneyFigures]
+    policies: Sequence[PolicyUse] = ()
 
     @property
     def empty(self) -> bool:
@@ -68,7 +70,7 @@ async def read_money(
     the progress of what is long."""
     versions = await _versions(log)
     policies: list[SetExecutionPolicy] = [state.execution for state in versions]
-    comparison = MoneyComparison(policies, partitions, since)
+    comparison, uses = MoneyComparison(policies, partitions, since), PolicyUses()
     for partition in range(partitions):
         place = StreamKey("predictions", partition)
         predictions, total = stream_entries(log, place, past), (await log.extent(place)).added
@@ -78,6 +80,8 @@ async def read_money(
                     made = envelope.event
                     if isinstance(made, PredictionMade) and model in (None, made.model):
                         _note(comparison, versions, made, envelope.id.hex())
+                    if isinstance(made, PredictionMade) and made.open_time + made.interval_ms > (since or 0):
+                        uses.note(made.control_version, versions[made.control_version].policy, made.open_time)
         async for entry in stream_entries(log, StreamKey("orders", partition), past):
             for _, envelope in events_of([entry], unreadable):
                 if not isinstance(envelope.event, AccountEvent):
@@ -88,7 +92,7 @@ async def read_money(
         async for partition, key, bar in read:
             comparison.bar(partition, key, bar)
             bars += 1
-    return MoneyReport(bars, comparison.figures())
+    return MoneyReport(bars, comparison.figures(), uses.found())
 
 
 async def _versions(log: Log) -> list[State]:

@@ -1,7 +1,7 @@
 """Compute the numbers of the report from the fold: the structs are its JSON, and the page draws them."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from msgspec import Struct
@@ -14,6 +14,7 @@ from shared.report.acting import Acting, acting_of
 from shared.report.fold import CHAMPION_GAIN as OVER
 from shared.report.fold import COMPARED, GAIN, ROWS, ReportSeries, Shadows
 from shared.report.timeline import points, spans
+from shared.voting.in_force import PolicyUse
 
 QUANTILES: Final = (0.05, 0.10, 0.25, 0.50, 0.75, 0.90, 0.95)
 BINS: Final = 100
@@ -147,7 +148,8 @@ class Interference(Struct, frozen=True):
 class Report(Struct, frozen=True):
     """The whole report. ``origins``: scored rows by the origin of their bars. ``candidates``: artifacts whose last
     scores are in shadow; ``members``: those whose last scores are as voters. ``money``: None if there is no bar.
-    ``acting``: how often the ensemble acts, None before the first outcome of a decision."""
+    ``acting``: how often the ensemble acts, None before the first outcome of a decision. ``policies``: the voting
+    policies that were in force."""
 
     origins: dict[str, int]
     candidates: tuple[Candidate, ...]
@@ -159,12 +161,17 @@ class Report(Struct, frozen=True):
     unreadable: int
     money: MoneyReport | None = None
     acting: Acting | None = None
+    policies: Sequence[PolicyUse] = ()
 
 
 def summarise(
-    state: Shadows, verdicts: Mapping[tuple[str, str], Verdict] | None = None, money: MoneyReport | None = None
+    state: Shadows,
+    verdicts: Mapping[tuple[str, str], Verdict] | None = None,
+    money: MoneyReport | None = None,
+    policies: Sequence[PolicyUse] = (),
 ) -> Report:
-    """Return the report. ``verdicts``: the newest verdict by (model, artifact)."""
+    """Return the report. ``verdicts``: the newest verdict by (model, artifact). ``policies``: those in force for the
+    scores."""
     newest = verdicts or {}
     alpha = state.policy.alpha
     candidates = [
@@ -189,6 +196,7 @@ def summarise(
         state.unreadable,
         money if money is not None and money.bars else None,
         acting_of(state.acting),
+        policies,
     )
 
 

@@ -1,13 +1,14 @@
 """Format the numbers of a report as text, for its page and for the terminal."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
 from schemas.training import DataReport
 from shared.report.acting import Acting
 from shared.report.summary import Candidate, Interference, Skill
+from shared.voting.in_force import PolicyUse
 
 SHORT: Final = 12
 NONE: Final = "-"
@@ -34,6 +35,16 @@ def origin_words(origins: Mapping[str, int]) -> str:
             pass
     parts = ", ".join(f"{count:,} {origin}" for origin, count in sorted(origins.items()))
     return f"MIXED: this report combines scores of different origin: {parts}."
+
+
+def in_force_words(policies: Sequence[PolicyUse]) -> str:
+    """Return a sentence with the voting policies that were in force, each with its fields other than the defaults, and
+    with its first and last bar if there were several."""
+    named = [f"{use.digest[:SHORT]} ({', '.join(use.differences) or 'defaults'})" for use in policies]
+    if len(policies) == 1:
+        return f"Voting policy in force: {named[0]}."
+    spans = [f"{name} {moment(use.since)} to {moment(use.until)}" for name, use in zip(named, policies, strict=True)]
+    return f"Voting policies in force: {'; '.join(spans)} UTC."
 
 
 def interference_words(found: Interference) -> str:

@@ -9,7 +9,7 @@ from shared.report import charts
 from shared.report.charts import Curve
 from shared.report.pages import PageFigure, render
 from shared.report.tables import TextTable, cross
-from shared.report.text import NONE, SHORT, moment, origin_words
+from shared.report.text import NONE, SHORT, in_force_words, moment, origin_words
 
 BEFORE, AFTER = "as it was", "as it would have been"
 
@@ -26,6 +26,7 @@ def shown(answer: WhatifResult, words: str) -> dict[str, Any]:
         "words": words,
         "origins": origin_words(answer.origins),
         "changed": changed_words(answer),
+        "in_force": in_force_words(answer.policies) if answer.policies else "",
         "compared": compared(answer, "Before and after"),
         "first": first_changed(answer),
     }

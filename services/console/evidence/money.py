@@ -14,6 +14,7 @@ from shared.log.events import Unreadable
 from shared.money.figures import MoneyFigures
 from shared.money.recorded import read_money
 from shared.report.money import CAPTION, money_tables, symbol_tables
+from shared.report.text import in_force_words
 from shared.runtime.process import reached_log
 
 
@@ -40,6 +41,8 @@ async def money(context: click.Context, /, model: str | None, since: str | None,
         echo_json(found)
     else:
         show_money(terminal(), found.lines)
+        if found.policies:
+            terminal().print(in_force_words(found.policies))
         for table in symbol_tables(found.lines) if symbols else ():
             terminal().print(terminal_table(table))
     echo_unreadable(unreadable)

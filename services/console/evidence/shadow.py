@@ -7,6 +7,7 @@ import click
 from rich.columns import Columns
 from rich.console import Console
 
+from schemas.scores import PredictionScored
 from services.console.context import asynchronous, settings_of
 from services.console.control.membership import shadow
 from services.console.evidence.money import show_money
@@ -16,6 +17,7 @@ from services.console.parsing import NewFile
 from services.console.progress import watched_async
 from shared.archive import SegmentStore
 from shared.archive.location import open_archive
+from shared.control import State
 from shared.control.issuing import current
 from shared.gates.policies import default_policy
 from shared.log import Log
@@ -25,8 +27,9 @@ from shared.report.drawing import require_charts
 from shared.report.fold import Shadows, evolve
 from shared.report.shadow import page
 from shared.report.summary import Report, summarise
-from shared.report.text import acting_words, interference_words, origin_words
+from shared.report.text import acting_words, in_force_words, interference_words, origin_words
 from shared.runtime.process import reached_log
+from shared.voting.in_force import PolicyUses
 
 __all__ = ["report", "shadow"]
 NUMBERS: Final = (
@@ -70,7 +73,8 @@ async def report(context: click.Context, /, model: str | None, html: Path | None
 async def read_report(log: Log, partitions: int, model: str | None = None, past: SegmentStore | None = None) -> Report:
     """Fold all recorded scores and the money, sealed ones included, and return the report. E-values and intervals use
     the alpha of the policy in force."""
-    state = Shadows(default_policy((await current(log)).gate), model)
+    control, uses = await current(log), PolicyUses()
+    state = Shadows(default_policy(control.gate), model)
     scores = recorded_scores(log, partitions, past)
     total = await entries_in(log, "scores", partitions)
     with watched_async(scores, "reading scores", "scores", total) as read:
@@ -79,8 +83,16 @@ async def read_report(log: Log, partitions: int, model: str | None = None, past:
                 state.unreadable += 1
             else:
                 evolve(state, score.event, score.partition)
+                if isinstance(score.event, PredictionScored):
+                    _note_policy(uses, control, score.event)
     money = await read_money(log, partitions, model, past=past, watch=watched_async)
-    return summarise(state, (await read_verdicts(log, partitions)).newest(), money)
+    return summarise(state, (await read_verdicts(log, partitions)).newest(), money, uses.found())
+
+
+def _note_policy(uses: PolicyUses, control: State, score: PredictionScored) -> None:
+    version = score.control_version
+    if 1 <= version <= control.version:
+        uses.note(version, control.past[version].policy, score.open_time)
 
 
 def show(found: Report, console: Console) -> None:
@@ -92,6 +104,8 @@ def show(found: Report, console: Console) -> None:
         console.print(f"{found.unreadable} entries of the stream could not be read", style="bold red")
     for sentence in acting_words(found.acting) if found.acting else ():
         console.print(sentence)
+    if found.policies:
+        console.print(in_force_words(found.policies))
     for title, group in (("in shadow", found.candidates), ("voting", found.members)):
         if group:
             caption = "skill in mnat per row; each bound of an interval is valid at all times, however often you look"

@@ -31,7 +31,9 @@ from shared.control import EMPTY, fold, propose
 from shared.log import StreamKey
 from shared.report import whatif as drawn
 from shared.report.drawing import require_charts
+from shared.report.text import in_force_words
 from shared.runtime.service import Batch, Received
+from shared.voting.in_force import PolicyUses
 
 
 @click.command()
@@ -104,7 +106,7 @@ def whatif_result(
         known[artifact] = there or registration(model, artifact, store.manifest(artifact))
         if known[artifact].model != model:
             raise ChangesError(f"artifact {artifact[:12]} is registered for {known[artifact].model}, not for {model}")
-    result = WhatifResult()
+    result, uses = WhatifResult(), PolicyUses()
     for partition in range(state.partitions or 1):
         made: dict[str, Rescorer] = {}
 
@@ -118,7 +120,8 @@ def whatif_result(
                 made[artifact] = Rescorer(rescored_predictions(source, known[artifact], store, partition))
             return made[artifact](symbol, interval_ms, open_time)
 
-        compare(source, configurations, wanted, known, rescored, partition, span, result)
+        compare(source, configurations, wanted, known, rescored, partition, span, result, uses)
+    result.policies = uses.found()
     return result
 
 
@@ -165,6 +168,7 @@ def _artifact(store: ArtifactStore, configurations: Configurations, prefix: str)
 
 def _shown(result: WhatifResult, words: str) -> Group:
     lines: list[Any] = [terminal_table(drawn.compared(result, words)), drawn.changed_words(result)]
+    lines += [in_force_words(result.policies)] if result.policies else []
     if result.silent:
         lines.append(Text(f"in {result.silent:,} rounds a changed model had no prediction", "yellow"))
     return Group(*lines)

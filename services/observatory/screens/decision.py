@@ -6,10 +6,10 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from schemas.codec import UnreadableError, opened
-from schemas.common import Action
+from schemas.common import ENSEMBLE, Action, Probabilities
 from schemas.control import RegisterArtifact
 from schemas.decisions import DecisionMade
 from schemas.features import FeaturesComputed
@@ -103,7 +103,7 @@ class OrderShown(Struct, frozen=True):
 class DecisionScreen(Struct, frozen=True):
     """The whole screen. ``outcome``: ``checked`` if every link is, else the worst. ``checked_at``: when the links were
     checked (ms), which took ``took_ms``. ``limited``: streams of which only the part near the decision was read, and
-    that lacked something."""
+    that lacked something. ``policies``: what the voting policies in shadow would have decided."""
 
     id: str
     series: str
@@ -138,12 +138,22 @@ class DecisionScreen(Struct, frozen=True):
     limited: tuple[str, ...]
     earlier: str | None
     later: str | None
+    policies: tuple[Member, ...]
 
 
 def chain(gathered: Gathered, configurations: Configurations, store: ArtifactStore) -> tuple[LinkShown, ...]:
     """Check every link of a decision, from the decision back to its causes. Reads the files of artifacts."""
     found = links(gathered, configurations, gathered.recorded, store)
     return tuple(LinkShown(link.what, link.outcome, link.description, link.where) for link in found)
+
+
+def _beside(model: str, artifact: str, action: Action, probabilities: Probabilities) -> Member:
+    """Return what was decided beside the vote and not counted."""
+    sell, hold, buy = probabilities
+    short = artifact[:SHORT]
+    return Member(
+        model=model, artifact=short, shadow=True, action=action, sell=sell, hold=hold, buy=buy, weight=0.0, effect=0.0
+    )
 
 
 def outcome_of(shown: Sequence[LinkShown]) -> str:
@@ -192,20 +202,7 @@ def screen(
         intent=made.intent,
         bar=_bar(gathered, series),
         ballots=tuple(_ballots(made, registered)),
-        shadows=tuple(
-            Member(
-                model=each.model,
-                artifact=each.artifact[:SHORT],
-                shadow=True,
-                action=each.action,
-                sell=each.probabilities[0],
-                hold=each.probabilities[1],
-                buy=each.probabilities[2],
-                weight=0.0,
-                effect=0.0,
-            )
-            for each in made.shadow
-        ),
+        shadows=tuple(_beside(each.model, each.artifact, each.action, each.probabilities) for each in made.shadow),
         absent=tuple(AbsentBallot(each.model, each.reason) for each in made.absent),
         vectors=tuple(_vectors(gathered, series, made, registered)),
         orders=tuple(_order(each) for each in orders_of(series) if each.decision == name),
@@ -216,6 +213,10 @@ def screen(
         limited=tuple(gathered.limited),
         earlier=names[place - 1] if place > 0 else None,
         later=names[place + 1] if 0 <= place < len(names) - 1 else None,
+        policies=tuple(
+            _beside(ENSEMBLE, each.policy, each.action, each.probabilities)
+            for each in (() if made.candidates is UNSET else made.candidates)
+        ),
     )
 
 

@@ -1,68 +1,21 @@
 """The screen Models: who votes, who could, and on what evidence? Pure."""
 
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from msgspec import Struct, structs
 
-from schemas.gates import VerdictReached
 from services.observatory.core import State
-from services.observatory.journal import RecordedVerdict, WorkerState
+from services.observatory.journal import WorkerState
+from services.observatory.screens.verdicts import SkillShown, VerdictShown, skill_of, verdict_of
+from services.observatory.screens.votes import VoteShown, vote_of
 from shared.control import State as Control
 from shared.gates.policies import default_policy
 from shared.report.fold import Shadows
-from shared.report.summary import Candidate, Skill, Verdict, summarise
+from shared.report.summary import Candidate, Verdict, summarise
 from shared.report.text import acting_words
 
 SHORT: Final = 12
-
-
-class GateShown(Struct, frozen=True):
-    """One gate of a verdict: its value against its threshold, the samples, and the reason in words."""
-
-    name: str
-    kind: str
-    verdict: str
-    value: float | None
-    threshold: float | None
-    samples: int
-    low: float | None
-    high: float | None
-    detail: str
-
-
-class VerdictShown(Struct, frozen=True):
-    """The newest verdict on an artifact in a partition."""
-
-    id: str
-    at: int
-    partition: int
-    policy: str
-    overall: str
-    scores: int
-    passed: int
-    failed: int
-    undecided: int
-    advice: str
-    recommended_weight: float | None
-    gates: tuple[GateShown, ...]
-
-
-class SkillShown(Struct, frozen=True):
-    """A gain in log score (mnat a row): its mean, its interval (None before 20 blocks), and its e-value. ``share``: how
-    far ln E is on the way to its line (0 to 1). ``moves`` and ``direction``: the parts of its mean over all rows
-    (``shared.labels.parts``)."""
-
-    mean: float
-    moves: float
-    direction: float
-    low: float | None
-    high: float | None
-    blocks: int
-    e: float
-    line: float
-    share: float
 
 
 class ArtifactShown(Struct, frozen=True):
@@ -110,7 +63,8 @@ class ModelShown(Struct, frozen=True):
 
 
 class ModelsScreen(Struct, frozen=True):
-    """The whole screen, for one partition. ``acting``: sentences on how often the ensemble acts."""
+    """The whole screen, for one partition. ``acting``: sentences on how often the ensemble acts. ``vote``: the voting
+    policies."""
 
     partition: int
     partitions: int
@@ -121,6 +75,7 @@ class ModelsScreen(Struct, frozen=True):
     equal: int
     models: tuple[ModelShown, ...]
     acting: tuple[str, ...]
+    vote: VoteShown
 
 
 def screen(state: State, control: Control, partition: int = 0) -> ModelsScreen:
@@ -145,6 +100,7 @@ def screen(state: State, control: Control, partition: int = 0) -> ModelsScreen:
         equal=report.interference.equal,
         models=tuple(models),
         acting=acting_words(report.acting) if report.acting is not None else (),
+        vote=vote_of(state, control, partition, known),
     )
 
 
@@ -205,58 +161,6 @@ def _artifact(
         latency_p99_ms=one.latency_p99_ms if one else None,
         verdict=verdict_of(verdict) if verdict is not None else None,
         readiness=dict(_readiness(digest, state.workers.values())),
-    )
-
-
-def skill_of(skill: Skill) -> SkillShown:
-    """Return a gain and how far its evidence is."""
-    mean = skill.mean if skill.blocks else skill.all_rows
-    share = min(max(skill.log_e / skill.line, 0.0), 1.0) if skill.line > 0 else 0.0
-    return SkillShown(
-        mean=mean,
-        moves=skill.moves,
-        direction=skill.direction,
-        low=skill.low,
-        high=skill.high,
-        blocks=skill.blocks,
-        e=math.exp(min(skill.log_e, 700.0)),
-        line=math.exp(min(skill.line, 700.0)),
-        share=share,
-    )
-
-
-def verdict_of(recorded: RecordedVerdict) -> VerdictShown:
-    """Return a verdict with its gates, those that did not pass first."""
-    event: VerdictReached = recorded.event
-    rank = {"failed": 0, "inconclusive": 1, "passed": 2}
-    gates = sorted(event.gates, key=lambda gate: rank[gate.verdict])
-    counts = [sum(gate.verdict == word for gate in gates) for word in ("passed", "failed", "inconclusive")]
-    return VerdictShown(
-        id=recorded.id,
-        at=recorded.at,
-        partition=recorded.partition,
-        policy=event.policy,
-        overall=event.overall,
-        scores=event.scores,
-        passed=counts[0],
-        failed=counts[1],
-        undecided=counts[2],
-        advice=event.advice,
-        recommended_weight=event.recommended_weight,
-        gates=tuple(
-            GateShown(
-                name=gate.name,
-                kind=gate.kind,
-                verdict=gate.verdict,
-                value=gate.value,
-                threshold=gate.threshold,
-                samples=gate.samples,
-                low=gate.low,
-                high=gate.high,
-                detail=gate.detail,
-            )
-            for gate in gates
-        ),
     )
 
 

@@ -15,7 +15,7 @@ from services.observatory.web.assets import address
 from services.observatory.web.sessions import VIEWER
 from shared.bars.names import interval_text
 from shared.distribution import version
-from shared.report.text import moment
+from shared.report.text import in_force_words, moment
 
 GLYPHS: Final = {"BUY": "▲", "SELL": "▼", "HOLD": "■"}
 MINUTE_MS: Final = 60_000
@@ -62,6 +62,8 @@ def environment() -> Environment:
         "markdown": markdown,
         "pairs": pairs,
         "stream": stream,
+        "evidence_lines": evidence_lines,
+        "in_force": in_force_words,
     }
     own = {"asset": address, "release": version(), "points": points, "linked": True, "viewer": VIEWER.get}
     made.globals |= own
@@ -176,6 +178,15 @@ class LossLine(NamedTuple):
 
     name: str
     points: str
+
+
+def evidence_lines(log_e: Sequence[float], line: float) -> list[LossLine]:
+    """Return ln E over time, and the line at which it decides, on one scale."""
+    low, high = min(0.0, *log_e), max(line, *log_e)
+    across, down = 120 / max(len(log_e) - 1, 1), 36 / (high - low)
+    course = " ".join(f"{n * across:.1f},{38 - (value - low) * down:.1f}" for n, value in enumerate(log_e))
+    level = f"{38 - (line - low) * down:.1f}"
+    return [LossLine("prior", f"0,{level} 120,{level}"), LossLine("held", course)]
 
 
 def loss_lines(steps: Sequence[TrainingStep]) -> list[LossLine]:

@@ -100,6 +100,7 @@ def test_a_model_may_be_chosen_and_a_table_is_shown(traded: Desk) -> None:
     ended = traded("money", "--since", "2023-11-14T22:16")
     assert ended.code == 0
     assert "model a" in ended.out
+    assert "Voting policy in force: 085c1cb3442e (defaults)." in ended.out
 
 
 @pytest.mark.parametrize("command", [("money",), ("shadow", "report")])

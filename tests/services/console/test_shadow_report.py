@@ -52,6 +52,7 @@ def test_the_policy_in_force_gives_the_error_rate() -> None:
 
 def test_the_command_prints_a_table_json_and_a_page(two: Any, tmp_path: Path) -> None:
     two.with_log(lambda log: record(log, "scores", events()))
+    two.issue(SetGatePolicy("default"))  # version 7, under which the scores are
     file = tmp_path / "report.html"
     ended = two("shadow", "report", "--html", str(file))
     assert ended.code == 0
@@ -60,6 +61,8 @@ def test_the_command_prints_a_table_json_and_a_page(two: Any, tmp_path: Path) ->
     assert "3 bars are missing" in ended.out
     assert f"written: {file}" in ended.err
     assert file.read_text().startswith("<!doctype html>")
+    assert "Voting policy in force: 085c1cb3442e (defaults)." in ended.out
+    assert "Voting policy in force: 085c1cb3442e (defaults)." in file.read_text()
     told = json.loads(two("shadow", "report", "-o", "json").out)
     assert told["candidates"][0]["over_prior"]["rows"] == 480
     assert told["origins"] == {"synthetic": 481}

@@ -1,8 +1,10 @@
 """What the bot shows: the figures of the observatory's screens, in words."""
 
 import pytest
+from immutables import Map
 from msgspec import structs
 
+from schemas.control import SetVotingPolicy
 from schemas.documentation.examples import examples
 from schemas.gates import VerdictReached
 from services.observatory import core
@@ -13,6 +15,8 @@ from services.phone.core import TOPICS, Show, Topic
 from services.phone.messages import Received, Reply
 from services.phone.showing import SHOWN, Look, answer
 from shared.control import EMPTY
+from shared.control.policies import policy_digest
+from shared.control.state import PolicyCandidate
 from tests.services.observatory.events import BEGIN, MINUTE, A, bar, decision, fill, given
 
 AT = BEGIN + 5 * MINUTE
@@ -75,6 +79,17 @@ def test_a_verdict_has_its_counts_its_advice_and_the_first_gate_that_did_not_pas
     assert "failed of" in text
     assert "1 passed, 1 failed, 0 inconclusive; stay in shadow" in text
     assert "latency failed: p99 is 900 ms" in text
+
+
+def test_a_verdict_on_a_voting_policy_names_what_it_changes(state: State) -> None:
+    event = next(each.envelope.event for each in examples() if isinstance(each.envelope.event, VerdictReached))
+    policy = SetVotingPolicy(edge=0.05)
+    digest = policy_digest(policy)
+    given(state, "gates", structs.replace(event, model="ensemble", artifact=digest))
+    policies = Map({digest: PolicyCandidate(policy)})
+    control = structs.replace(EMPTY, policies=policies, policy_shadows=(digest,))
+    reply = answer(Show(Received(1, "1", "1"), "verdicts", ""), Look(state, control, Around(now=AT)))
+    assert f"voting policy {digest[:12]}, edge=0.05 (shadow)" in words(reply)
 
 
 def test_every_topic_is_shown_for_an_empty_installation() -> None:

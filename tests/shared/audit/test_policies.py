@@ -12,13 +12,17 @@ from schemas.decisions import DecisionMade
 from schemas.scores import PredictionScored, PredictionUnscored
 from services.console.audit.verify import audited
 from services.console.research.proposing import proposal
+from services.console.research.whatif import whatif_result
 from services.console.run.decisions import decision_line
 from shared.audit.blame import Link, find_decision, links
 from shared.audit.configurations import Configurations
 from shared.audit.findings import Findings
 from shared.audit.source import EntryRange
+from shared.audit.whatif import Changes
 from shared.control.policies import policy_digest
 from shared.log import Entry, StreamKey
+from shared.report.text import in_force_words
+from shared.report.whatif import page
 
 IN_FORCE = SetVotingPolicy(quorum_count=1, edge=0.05)
 SHARP = SetVotingPolicy(rule="mean", quorum_count=1, edge=0.02, temperature=0.8)
@@ -115,6 +119,19 @@ def test_a_changed_counterfactual_is_found(judged: Replayed, field: str) -> None
     first = audited(source, judged.store.path, ("votes",)).first
     assert first is not None
     assert (first.layer, first.entry) == ("vote", entries[700].id)
+
+
+def test_a_whatif_names_the_policies_that_were_in_force(judged: Replayed) -> None:
+    configurations = Configurations(judged.source, Findings())
+    result = whatif_result(judged.source, configurations, Changes(), judged.store, EntryRange())
+    assert result.changed == 0
+    assert [use.digest for use in result.policies] == [policy_digest(IN_FORCE), policy_digest(SHARP)]
+    first, second = result.policies
+    assert first.since < second.since <= second.until
+    words = in_force_words(result.policies)
+    assert words.startswith(f"Voting policies in force: {policy_digest(IN_FORCE)[:12]} (quorum_count=1, edge=0.05) ")
+    assert words in page(result, "With nothing changed")
+    assert in_force_words(result.policies[:1]).endswith("(quorum_count=1, edge=0.05).")
 
 
 def test_a_proposal_reads_the_recorded_rounds(judged: Replayed, tmp_path: Path) -> None:

@@ -34,7 +34,8 @@ DIGEST = policy_digest(SHARP)
 def judged(tmp_path_factory: pytest.TempPathFactory) -> Replayed:
     """The policy is in shadow from the beginning; it is promoted half way, by force."""
     promoted = PromotePolicy(DIGEST, forced=True)
-    return record(tmp_path_factory.mktemp("artifacts"), fed=2400, more=[StartPolicyShadow(SHARP)], halfway=[promoted])
+    folder, start = tmp_path_factory.mktemp("artifacts"), StartPolicyShadow(SHARP)
+    return record(folder, ("logistic",), fed=2400, more=[start], halfway=[promoted])
 
 
 @pytest.fixture(scope="module")
