@@ -46,9 +46,10 @@ class SymbolColumns:
         self._free.append(column)
         self._free.sort(reverse=True)
 
-    def oldest(self) -> int | None:
-        """Return the smallest mark of a bar on which a later vector may depend; None without bars."""
-        mark = int(self._oldest.min())
+    def oldest(self, without: Sequence[int] = ()) -> int | None:
+        """Return the smallest mark of a bar on which a later vector may depend; None without bars. ``without``: columns
+        of which none depends on bars that are there."""
+        mark = int((np.delete(self._oldest, without) if without else self._oldest).min(initial=_NEVER))
         return None if mark == _NEVER else mark
 
     def push(

@@ -3,7 +3,7 @@
 ``shared.features.streaming`` is the feature builder without envelopes and streams: it has one engine for the sets
 without context, and one for each choice of references."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Final, Literal, NamedTuple, Protocol, TypeAlias
@@ -184,10 +184,13 @@ class Engine:
             self.add(bar, first + i)
         self.close(want=False)
 
-    def oldest(self) -> int | None:
-        """Return the index of the oldest event on which a later result may depend; None if there is none."""
-        marks = [mark for columns in self._columns.values() if (mark := columns.oldest()) is not None]
-        return min(marks, default=None)
+    def oldest(self, without: Collection[Key] = ()) -> int | None:
+        """Return the index of the oldest event on which a later result may depend; None if there is none. ``without``:
+        series whose windows no later result reads, since so many bars are still to be added first."""
+        windows = [self._windows[key] for key in without if key in self._windows]
+        skipped = {interval: [one.column for one in windows if one.key[1] == interval] for interval in self._columns}
+        marks = [columns.oldest(skipped[interval]) for interval, columns in self._columns.items()]
+        return min((mark for mark in marks if mark is not None), default=None)
 
     def add(self, bar: BarClosed, index: int) -> Accepted | RefusedBar:
         """Append a bar, the event ``index``, and return what ``outcome`` takes once ``close`` was called."""

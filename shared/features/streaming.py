@@ -80,10 +80,12 @@ class _Sampled:
         slots[slot] = samples
         self._last[key] = slot, index
 
-    def drop_old(self, key: Key, bar: BarClosed, index: int) -> None:
-        """Drop what is read neither by ``bar``, the oldest that the engine may still be given, nor by later ones."""
+    def drop_old(self, key: Key, bar: BarClosed, index: int, *, alone: bool = False) -> None:
+        """Drop what is read neither by ``bar``, the oldest that the engine may still be given, nor by later ones.
+        ``alone``: no vector will read the flat bars before it."""
         symbol, interval_ms, synthetic = key
-        first_close = (self._first(key, bar.open_time // interval_ms) + 1) * interval_ms
+        slot = bar.open_time // interval_ms
+        first_close = ((slot if alone else self._first(key, slot)) + 1) * interval_ms
         self._inputs.computed((symbol, synthetic), (self._reader, interval_ms), first_close, index)
 
     def _first(self, key: Key, slot: int) -> int:
@@ -140,7 +142,7 @@ class _Group:
             del waiting[: -self.lookback]  # older bars are in no later window
             if self.sampled is None:
                 return _Lacking(symbols, ())
-            self.sampled.drop_old(key, waiting[0][0], index)
+            self.sampled.drop_old(key, waiting[0][0], index, alone=len(waiting) == self.lookback)
             kinds = zip(self.sampled.kinds, samples, strict=True)
             return _Lacking(symbols, tuple([kind for kind, sample in kinds if sample is None]))
         for earlier, of_earlier in self.waiting.pop(key, ()):
@@ -207,7 +209,8 @@ class Streaming:
         """Return the index of the oldest event on which a later result may depend; None if there is none."""
         marks = [self._engine.oldest(), self._references.oldest(), self._inputs.oldest()]
         for group in self._groups:
-            marks += [group.engine.oldest(), *(bars[0][1] for bars in group.waiting.values())]
+            full = [key for key, bars in group.waiting.items() if len(bars) == group.lookback]
+            marks += [group.engine.oldest(full), *(bars[0][1] for bars in group.waiting.values())]
         return min((mark for mark in marks if mark is not None), default=None)
 
     @property

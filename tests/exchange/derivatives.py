@@ -30,14 +30,15 @@ def index(at: int) -> float:
 
 
 class Derivative:
-    """The markets, at one moment."""
+    """The markets, at one moment. ``hide_open``: prices end before the row that is open."""
 
     ANSWERS: Final = frozenset(
         ["fundingRate", "openInterest", "openInterestHist", "markPriceKlines", "indexPriceKlines", "depth"]
     )
 
-    def __init__(self, markets: Mapping[str, Any], now: int) -> None:
+    def __init__(self, markets: Mapping[str, Any], now: int, *, hide_open: bool = False) -> None:
         self.now = now
+        self.hide_open = hide_open
         self.markets = markets
 
     def answer(self, what: str, query: Mapping[str, str]) -> Any:
@@ -60,7 +61,8 @@ class Derivative:
             case _:
                 price = mark if what.startswith("mark") else index
                 size = PERIODS[query["interval"]]
-                return [self.kline(at, size, price(min(at + size, self.now))) for at in self.times(query, size)]
+                times = [at for at in self.times(query, size) if at + size <= self.now or not self.hide_open]
+                return [self.kline(at, size, price(min(at + size, self.now))) for at in times]
 
     def kline(self, at: int, size: int, price: float) -> list[Any]:
         """A row of prices that are no trades."""

@@ -117,7 +117,7 @@ class LocalExchange:
     do instead: ``oldest``, ``newest`` (unless asked by time), ``cut``, ``empty``. ``silent``: the stream brings
     nothing. ``frozen``: the stream repeats the bar of this number. ``again``: the stream shows older bars again.
     ``since_shift``: intervals by which the start of a page is off. ``hide_open``: pages end before the open bar.
-    ``without``: requests for inputs that it refuses.
+    ``without``: requests for inputs that it refuses. ``late_prices``: it shows a mark or index price so late (ms).
     ``end_stamped``: times are ends of bars. ``clock_off``: how far its clock is ahead. ``lagging``: REST shows a bar so
     late. ``unlisted``: it does not say which markets it has. ``trading``: its accounts, if it has any."""
 
@@ -140,6 +140,7 @@ class LocalExchange:
         self.lagging = 0
         self.unlisted = False
         self.without: set[str] = set()
+        self.late_prices = 0
         self.trading: Trading | None = None
 
     def now(self) -> int:
@@ -182,7 +183,10 @@ class LocalExchange:
         if what in self.without:
             return web.json_response({"code": -1130, "msg": f"no {what}"}, status=400)
         if what in Derivative.ANSWERS:
-            return web.json_response(Derivative(self.markets, self.now()).answer(what, query))
+            late = self.late_prices if what.endswith("PriceKlines") else 0
+            return web.json_response(
+                Derivative(self.markets, self.now() - late, hide_open=late > 0).answer(what, query)
+            )
         if what != "klines":
             return web.json_response({"code": -1, "msg": f"no {what}"}, status=404)
         if self.refusals:

@@ -12,7 +12,7 @@ from schemas.market import (
     OpenInterestSampled,
     PriceSampled,
 )
-from services.feed.live.inputs import LEAD_MS
+from services.feed.live.inputs import LEAD_MS, WAIT_MS
 from shared.features import feature_set
 from shared.features.engine import AcceptedBars, ComputedVector, Withheld
 from shared.features.streaming import Streaming
@@ -179,3 +179,23 @@ async def test_an_outage_costs_no_input_that_was_published_meanwhile() -> None:
     found = [each.results[0] for each in Streaming([chosen]).handle(events, 1) if isinstance(each, AcceptedBars)]
     assert len(found) > 30
     assert all(isinstance(each, ComputedVector) for each in found[2:])
+
+
+@pytest.mark.parametrize(("late", "there"), [(1_200, True), (10_000, False)])
+async def test_a_new_bar_waits_for_a_price_that_is_late_and_two_seconds_at_most(late: int, there: bool) -> None:
+    async with installed(exchange="binanceusdm", inputs=["mark"], late_prices=late) as feed, feed.running():
+        await feed.subscribed()
+        close = (begun(feed) + 1) * MINUTE
+        feed.clock.ms = close + 600
+
+        async def read() -> bool:
+            return bool(await feed.bars())
+
+        await feed.until(read, step=20)
+        waited = feed.clock.ms - close
+        events = await market_of(feed)
+    assert [type(event) for event in events] == [*([PriceSampled] if there else []), BarClosed]
+    if there:
+        assert events[0].at == close
+        assert events[0].mark == derivatives.mark(close)
+    assert waited >= (late if there else WAIT_MS + 600)

@@ -72,10 +72,13 @@ def check(
 
 
 def _found(feature_set: FeatureSet, series: Mapping[str, BarArrays], trials: int, seed: int) -> list[Leak]:
-    """Return the leaks of a set over the series of all symbols, which share the trials. Raises ``LeakError`` where no
-    bar has a vector, and ``ReferenceMissingError``."""
+    """Return the leaks of a set over the series of all symbols that have its inputs, which share the trials. Raises
+    ``LeakError`` where no bar has a vector, and ``ReferenceMissingError``."""
     require_references(feature_set, series)
     references = {symbol: series[symbol] for symbol in feature_set.references}
+    series = {
+        symbol: bars for symbol, bars in series.items() if bars.inputs.keys() >= set(feature_set.inputs)
+    } or series
     found: list[Leak] = []
     each = -(-trials // len(series))
     for number, bars in enumerate(series.values()):

@@ -99,19 +99,30 @@ class InputReader:
         if inputs is None or close is None:
             return
         new = close + state.series.interval_ms > page.at
-        with anyio.move_on_after((core.WAIT_MS if new else core.HISTORY_WAIT_MS) / 1000):
+        until = page.at + (core.WAIT_MS if new else core.HISTORY_WAIT_MS)
+        asks, answered = core.published(inputs, state, page), anyio.Event()
+
+        async def ask_all() -> None:
             async with anyio.create_task_group() as tasks:
-                for ask in core.published(inputs, state, page):
+                for ask in asks:
                     tasks.start_soon(self._ask, inputs, ask, new)
-        until = page.at + core.WAIT_MS
-        while core.asked_for(inputs, close) and self._now() < until and not self._stop.is_set():
+            answered.set()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(ask_all)
+            while not answered.is_set() and self._now() < until and not self._stop.is_set():
+                await wait(POLL_S, answered)
+            tasks.cancel_scope.cancel()
+        while core.asked_for(inputs, close) and self._now() < page.at + core.WAIT_MS and not self._stop.is_set():
             await wait(POLL_S, self._stop)
 
     async def _ask(self, inputs: MarketInputs, ask: Ask, new: bool) -> None:
         """Write what was published. What is expected for a new bar is asked for until it is there."""
         while True:
             readings = await self._answer(ask.market, ask.kind, self._client.published(ask))
-            found = [each for each in readings or () if each.at is not None and ask.since <= each.at <= ask.until]
+            if readings is None:
+                return
+            found = [each for each in readings if each.at is not None and ask.since <= each.at <= ask.until]
             last = max((each.at or 0 for each in found), default=ask.since - 1)
             if ask.kind == "funding":
                 found = core.settled(inputs.funding[ask.interval_ms], found)

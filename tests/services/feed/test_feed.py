@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 
 from schemas.catalogue import partition_of
 from schemas.codec import decode
-from schemas.market import BarClosed, ReferenceCopied
+from schemas.market import BarClosed, FundingPublished, ReferenceCopied
 from schemas.operations import LogTruncated, OwnerReplaced
 from services.feed import main
-from services.feed.core import OtherSourceError
+from services.feed.core import OtherSourceError, RowSource
 from services.feed.main import Counts
-from shared.bars import BarSource, Good, RefusedRow, Row, SourceError
+from shared.bars import Good, RefusedRow, Row, SourceError
+from shared.bars.rows import InputRow
 from shared.log import Claim, Commit, Committed, GroupView, Log, OwnedError, Owner, Position, StreamKey, SupersededError
 from shared.log.memory import MemoryLog
 from shared.runtime import loop
@@ -35,12 +36,12 @@ SYMBOLS = tuple(f"S{n}" for n in range(5))
 class Listed:
     """A source of given rows; ``opened`` are the numbers of rows that it was asked to skip."""
 
-    held: Sequence[Row]
+    held: Sequence[Row | InputRow]
     name: str = "bars.csv"
     identity: str = "listed"
     opened: list[int] = field(default_factory=list)
 
-    def rows(self, skip: int = 0) -> Iterator[Row]:
+    def rows(self, skip: int = 0) -> Iterator[Row | InputRow]:
         self.opened.append(skip)
         return islice(iter(self.held), skip, None)
 
@@ -59,7 +60,22 @@ def rows_with_faults(count: int) -> list[Row]:
 ROWS = rows_with_faults(600)
 
 
-async def feed(log: Log, source: BarSource, **options: Any) -> Counts:
+def with_inputs(rows: Sequence[Row]) -> list[Row | InputRow]:
+    """The same with funding rates before every fifth bar."""
+    found: list[Row | InputRow] = []
+    for n, row in enumerate(rows):
+        if isinstance(row, Good) and n % 5 == 0:
+            bar = row.bar
+            event = FundingPublished(symbol=bar.symbol, at=bar.open_time, origin=bar.origin, rate=1e-6 * n)
+            found.append(InputRow(event, f"i:{n}"))
+        found.append(row)
+    return found
+
+
+MIXED = with_inputs(ROWS)
+
+
+async def feed(log: Log, source: RowSource, **options: Any) -> Counts:
     """A feed in this process."""
     return await main.feed(loop.Loop(log, "feed", owner=OWNER), source, **options)
 
@@ -69,7 +85,7 @@ async def leave(log: Log, source: Listed) -> None:
     stop = anyio.Event()
 
     class Stopping(Listed):
-        def rows(self, skip: int = 0) -> Iterator[Row]:
+        def rows(self, skip: int = 0) -> Iterator[Row | InputRow]:
             for number, row in enumerate(super().rows(skip)):
                 if number == len(self.held) // 2:
                     stop.set()
@@ -153,9 +169,11 @@ async def written(log: Log, partitions: int) -> dict[StreamKey, list[bytes]]:
     return {place: [entry.data for entry in await log.scan(place, count=10**6)] for place in places}
 
 
-async def undisturbed(partitions: int, references: Sequence[str] = ()) -> dict[StreamKey, list[bytes]]:
+async def undisturbed(
+    partitions: int, references: Sequence[str] = (), rows: Sequence[Row | InputRow] = ROWS
+) -> dict[StreamKey, list[bytes]]:
     log = MemoryLog()
-    await feed(log, Listed(ROWS), partitions=partitions, references=references)
+    await feed(log, Listed(rows), partitions=partitions, references=references)
     return await written(log, partitions)
 
 
@@ -181,21 +199,24 @@ async def test_every_row_is_a_bar_or_a_dead_letter_once(partitions: int, log: Lo
     deaths=st.lists(st.tuples(st.integers(0, 12), st.booleans()), max_size=5),
     window=st.integers(20, 400),
     references=st.sampled_from([(), ("S2",), ("S1", "S4")]),
+    inputs=st.booleans(),
 )
 def test_killed_at_any_commit_it_writes_the_same_bytes(
-    partitions: int, deaths: list[tuple[int, bool]], window: int, references: tuple[str, ...]
+    partitions: int, deaths: list[tuple[int, bool]], window: int, references: tuple[str, ...], inputs: bool
 ) -> None:
+    rows = MIXED if inputs else ROWS
+
     async def run() -> None:
         log = Killed()
         for alive_for, applied in deaths:
             log.alive_for, log.applied = alive_for, applied
             try:
-                await feed(log, Listed(ROWS), partitions=partitions, window=window, references=references)
+                await feed(log, Listed(rows), partitions=partitions, window=window, references=references)
             except CrashError:
                 continue
         log.alive_for = 10**9
-        await feed(log, Listed(ROWS), partitions=partitions, window=window, references=references)
-        assert await written(log, partitions) == await undisturbed(partitions, references)
+        await feed(log, Listed(rows), partitions=partitions, window=window, references=references)
+        assert await written(log, partitions) == await undisturbed(partitions, references, rows)
 
     anyio.run(run)
 
@@ -221,7 +242,7 @@ async def test_stopped_and_started_it_goes_on_at_the_next_row(log: Log) -> None:
     stop = anyio.Event()
 
     class Stopping(Listed):
-        def rows(self, skip: int = 0) -> Iterator[Row]:
+        def rows(self, skip: int = 0) -> Iterator[Row | InputRow]:
             for n, row in enumerate(super().rows(skip)):
                 if n == 200:
                     stop.set()
@@ -287,7 +308,7 @@ async def test_a_feed_that_was_replaced_stops_with_an_error() -> None:
     log = MemoryLog()
 
     class Replaced(Listed):
-        def rows(self, skip: int = 0) -> Iterator[Row]:
+        def rows(self, skip: int = 0) -> Iterator[Row | InputRow]:
             for n, row in enumerate(super().rows(skip)):
                 if n == 300:
                     taken.set()
@@ -445,7 +466,7 @@ async def test_a_stop_leaves_every_partition_at_the_same_row() -> None:
     stop = anyio.Event()
 
     class Stopping(Listed):
-        def rows(self, skip: int = 0) -> Iterator[Row]:
+        def rows(self, skip: int = 0) -> Iterator[Row | InputRow]:
             for n, row in enumerate(super().rows(skip)):
                 if n == 700:
                     stop.set()

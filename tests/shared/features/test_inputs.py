@@ -253,6 +253,20 @@ def test_only_the_samples_that_a_later_bar_may_need_are_read_again(walk: Walk) -
     assert stream.oldest() == len(samples)
 
 
+def test_an_input_that_ended_holds_no_restart_back_once_a_window_is_full_of_bars_without_it(walk: Walk) -> None:
+    chosen = feature_set("ended", "funding_bp", "price_change", "momentum_10")
+    bars = bars_of(60, walk)
+    first = FundingPublished(symbol="ONE", at=bars[0].open_time, origin="replay", rate=1e-4)
+    stream = Streaming([chosen])
+    lacking = 15 + chosen.lookback  # those before have a value
+    fed(stream, [first, *bars[: lacking - 1]])
+    assert stream.oldest() == 1
+    fed(stream, bars[lacking - 1 : lacking], first=lacking + 1)
+    assert stream.oldest() == 15 + 2
+    fed(stream, bars[lacking:], first=lacking + 2)
+    assert stream.oldest() == 60 + 1 - chosen.lookback + 1
+
+
 def test_no_more_samples_are_kept_than_stated(walk: Walk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "KEPT", 5)
     only = feature_set("only", "funding_bp")
