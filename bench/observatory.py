@@ -4,6 +4,9 @@ Pages: ``conclave run observatory`` as a process, on a server with 500 symbols, 
 a decision), their scores, and 10,000 control entries; some symbols have all that is kept of one. Each page and each
 answer of the API is asked for again and again, by one client.
 
+Updates: on the same server, the time from the append of an event to the patch of an open page (``bench.updates``):
+alone, with 50 more open pages, and while 50 people also load pages.
+
 Viewers: an installation of processes with two models gets 50 bars a second. Phases in which 50 people look (a stream
 of updates each, and a page every few seconds) alternate with phases without them. The ratio is that of their p99, as
 medians over the rounds. The people are one process of the lowest priority: their browsers run elsewhere.
@@ -36,6 +39,7 @@ from bench.installation import Installation, free_port, running, wait_until
 from bench.latency import WARM, Market, bars_by_time, caught_up, paced
 from bench.recorded import scored
 from bench.recorded_rounds import MINUTE, START_MS, THIRD, control, digest, probabilities
+from bench.updates import SEARCH, Close, delays
 from schemas.codec import encode
 from schemas.common import ACTIONS
 from schemas.control import Command, Found, Promote, RegisterArtifact, SetVotingPolicy, SetWeights, StartShadow
@@ -53,6 +57,8 @@ FULL: Final = 300
 """Bars and decisions of the symbols that have all that is kept of one."""
 FULL_SYMBOLS: Final = 3
 VIEWERS: Final = 50
+EVERY_S: Final = 5.0
+"""A person loads a page every so many seconds."""
 RATE: Final = 50.0
 DAY: Final = 1440
 OTHERS: Final = 7
@@ -227,6 +233,7 @@ def pages(folder: Path, quick: bool) -> dict[str, Figure]:
                     assert answer.status_code == 200, (path, answer.text[:300])
                     took.setdefault(path.partition("?")[0], []).append(time.perf_counter() - at)
             memory = memory_of(process.pid)
+            shown = updates(server.url, port, 6 if quick else 40)
     slowest = max(took, key=lambda path: float(np.percentile(took[path], 95)))
     every = [second for seconds in took.values() for second in seconds]
     return {
@@ -236,13 +243,43 @@ def pages(folder: Path, quick: bool) -> dict[str, Figure]:
         "slowest_page_p95": Figure(1000 * float(np.percentile(took[slowest], 95)), "ms", "< 1000", slowest),
         "start": Figure(started_s, "s to read the streams", "", f"{COMMANDS:,} commands"),
         "memory": Figure(memory, "MB", "", f"{SYMBOLS} symbols"),
+        **shown,
     }
 
 
+def updates(url: str, port: int, rounds: int) -> dict[str, Figure]:
+    """Return how long an event takes to an open page: alone, with 50 open pages, and with 50 people who load some."""
+    measured = {"alone": anyio.run(delays, url, port, list(closes(0, rounds)), 1)}
+    for number, (name, every_s) in enumerate((("with_50_pages", 0.0), ("with_50_viewers", EVERY_S)), 1):
+        with looking(port, every_s):
+            measured[name] = anyio.run(delays, url, port, list(closes(number * rounds, rounds)), 1 + number)
+    found = {}
+    for name, seconds in measured.items():
+        for share in (50, 95, 99):
+            value = 1000 * float(np.percentile(seconds, share))
+            found[f"update_p{share}_{name}"] = Figure(
+                value, "ms", "< 1000", f"{len(seconds)} events, {SYMBOLS} symbols"
+            )
+    return found
+
+
+def closes(first: int, rounds: int) -> Iterator[list[Close]]:
+    """Yield what follows from each closed bar of all symbols."""
+    draw, head = random.Random(first), "0" * 64
+    names = [f"S{number:03}" for number in range(SYMBOLS)]
+    for number in range(FULL + first, FULL + first + rounds):
+        made = {name: decision(name, number, head, draw) for name in names}
+        yield [
+            Close(encode("market", bar(name, number)), encode("decisions", event), name.startswith(SEARCH))
+            for name, event in made.items()
+        ]
+
+
 @contextmanager
-def looking(port: int) -> Iterator[None]:
-    """Let 50 people look, as one process of the lowest priority."""
-    words = ["nice", "-n", "19", sys.executable, "-m", "bench.viewers", str(port), str(VIEWERS)]
+def looking(port: int, every_s: float = EVERY_S) -> Iterator[None]:
+    """Let 50 people look, as one process of the lowest priority. ``every_s``: between two pages that one loads, on
+    average (0: they keep the one that is open)."""
+    words = ["nice", "-n", "19", sys.executable, "-m", "bench.viewers", str(port), str(VIEWERS), str(every_s)]
     process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None

@@ -1,13 +1,13 @@
-"""Look at an observatory as many people do: ``python -m bench.viewers PORT COUNT``, until its input ends.
+"""Look at an observatory as many people do: ``python -m bench.viewers PORT COUNT SECONDS``, until its input ends.
 
-Each holds one stream of updates and loads a page every few seconds. It prints a line when all are connected."""
+Each holds one stream of updates, and loads a page every so many seconds on average (0: never). It prints a line when
+all are connected."""
 
 import random
 import sys
 
 import anyio
 
-EVERY_S = 5.0
 PAGES = ("/", "/models", "/history", "/training", "/health", "/api/v1/now")
 VIEWS = ("now", "now", "now", "models", "health")
 
@@ -25,21 +25,21 @@ async def look(port: int, path: str) -> int:
             return size
 
 
-async def view(port: int, number: int) -> None:
+async def view(port: int, number: int, every_s: float) -> None:
     """Look as one person."""
     draw = random.Random(number)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(look, port, f"/live?screen={VIEWS[number % len(VIEWS)]}")
-        while True:
-            await anyio.sleep(draw.uniform(0.0, 2 * EVERY_S))
+        while every_s:
+            await anyio.sleep(draw.uniform(0.0, 2 * every_s))
             await look(port, draw.choice(PAGES))
 
 
-async def main(port: int, count: int) -> None:
+async def main(port: int, count: int, every_s: float) -> None:
     """Look until standard input ends."""
     async with anyio.create_task_group() as tasks:
         for number in range(count):
-            tasks.start_soon(view, port, number)
+            tasks.start_soon(view, port, number, every_s)
             await look(port, "/healthz")
         print("connected", flush=True)
         await anyio.to_thread.run_sync(sys.stdin.read)
@@ -47,4 +47,4 @@ async def main(port: int, count: int) -> None:
 
 
 if __name__ == "__main__":
-    anyio.run(main, int(sys.argv[1]), int(sys.argv[2]))
+    anyio.run(main, int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]))

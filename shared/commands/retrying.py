@@ -129,7 +129,7 @@ async def retry(log: Log, archive: SegmentStore | None, letter: Letter, *, actor
     Raises ``RefusedError`` if it is not sound or the server does not let this user append, and ``UnwritableError`` for
     an actor or a reason that cannot be recorded."""
     entry = await original(log, archive, letter)
-    before = await _copy(log, entry) if entry is not None else None
+    before = await copy_of(log, entry) if entry is not None else None
     why_not = await unsound(log, letter, entry, archived=archive is not None) if before is None else None
     if entry is None or why_not is not None:
         raise RefusedError(f"dead letter {letter.id[:12]} cannot be retried: {why_not}")
@@ -154,7 +154,7 @@ def _note(letter: Letter, appended: str, actor: str, reason: str, at: int) -> En
     return encode("dead", event, causation=letter.envelope.id, correlation=letter.envelope.correlation)
 
 
-async def _copy(log: Log, entry: Entry) -> str | None:
+async def copy_of(log: Log, entry: Entry) -> str | None:
     """Return the id of a later entry with the same bytes; None if there is none."""
     after = entry.id
     while page := await log.scan(entry.place, after=after):

@@ -21,7 +21,7 @@ from services.observatory.web.pages import page
 from services.observatory.web.sessions import Caller, address_of, operator, program
 from services.observatory.web.signing_in import FORM_BYTES, Fields
 from services.observatory.web.site import Site, SiteOf
-from shared.commands.retrying import RETRIED, Letter, Retry, may_append, original, retry, unsound
+from shared.commands.retrying import RETRIED, Letter, Retry, copy_of, may_append, original, retry, unsound
 from shared.control.issuing import RefusedError
 from shared.log.address import parse_address
 from shared.settings.environment import redis_url_with_password
@@ -44,11 +44,13 @@ class Retried(Struct, frozen=True):
 
 
 class Chance(NamedTuple):
-    """What a retry would append: so many bytes to ``stream``, or why it may not (``why_not``; '' if it may)."""
+    """What a retry would append: so many bytes to ``stream``, or why it may not (``why_not``; '' if it may).
+    ``before``: the entry that an earlier retry appended and did not record; '' if none did."""
 
-    stream: str
-    size: int
-    why_not: str
+    stream: str = ""
+    size: int = 0
+    why_not: str = ""
+    before: str = ""
 
 
 @get("/health/letters/{name:str}/retry", include_in_schema=False, guards=[operator])
@@ -100,10 +102,12 @@ async def _chance(site: Site, kept: KeptLetter) -> Chance:
     log, letter = site.projection.log, await _letter(site, kept)
     why_not = _why_not(site, kept, letter)
     if why_not or letter is None:
-        return Chance("", 0, why_not)
+        return Chance(why_not=why_not)
     entry = await original(log, None, letter)
+    if entry is not None and (before := await copy_of(log, entry)) is not None:
+        return Chance(entry.place.key, before=before)
     found = await unsound(log, letter, entry, archived=False)
-    return Chance("", 0, found or "") if entry is None or found else Chance(entry.place.key, len(entry.data), "")
+    return Chance(why_not=found or "") if entry is None or found else Chance(entry.place.key, len(entry.data))
 
 
 async def _letter(site: Site, kept: KeptLetter) -> Letter | None:

@@ -13,6 +13,7 @@ from schemas.operations import DeadLetter, DeadLetterRetried
 from schemas.training import TrainingRequested
 from services.observatory.web import retrying
 from shared.log import Entry, StreamKey
+from shared.log.connection import ServerError
 from shared.log.memory import MemoryLog
 from shared.runtime.entries import dead_letter
 from tests.services.observatory.test_acting import WHY, Acted, cheap, csrf, running
@@ -82,6 +83,32 @@ async def test_what_was_retried_is_not_retried_again(acted: Acted) -> None:
         assert "it was appended again" in (await client.get(path)).text
         assert (await client.post(path, data=fields)).status_code == 409
     assert len(await acted.log.scan(TRAINING)) == 1
+
+
+async def test_what_was_appended_and_not_recorded_is_only_recorded_by_the_next_retry(
+    acted: Acted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    letter = await refused(acted, unread())
+    append = acted.log.append_at
+
+    async def forbidden(place: StreamKey, entry_id: str, data: bytes) -> bool:
+        if place == DEAD:
+            raise ServerError("NOPERM")
+        return await append(place, entry_id, data)
+
+    async with acted.signed_in("ada") as client:
+        fields = {"_csrf_token": csrf(await client.get("/act")), "reason": "again"}
+        path = f"/health/letters/{letter}/retry"
+        monkeypatch.setattr(acted.log, "append_at", forbidden)
+        answer = await client.post(path, data=fields)
+        assert (answer.status_code, "and not recorded" in answer.text) == (409, True)
+        monkeypatch.undo()
+        [entry] = await acted.log.scan(TRAINING)
+        assert f"it has these bytes again already, as <code>{entry.id}" in (await client.get(path)).text
+        done = await client.post(path, data=fields)
+        assert (done.status_code, "Nothing was appended" in done.text) == (200, True)
+    assert len(await acted.log.scan(TRAINING)) == 1
+    assert isinstance((await events(acted.log, DEAD))[-1], DeadLetterRetried)
 
 
 async def test_a_viewer_may_look_and_not_retry(acted: Acted) -> None:
