@@ -224,7 +224,7 @@ def _judge(state: State, envelope: Envelope[PredictionScored]) -> Iterator[Encod
         if candidate is None or key != candidate.key:
             if candidate is not None:
                 yield caused(envelope, _restarted(candidate, key, policy, version))
-            candidate = candidates.initial(key, version, policy, score, _references(state, key))
+            candidate = candidates.initial(key, version, policy, score, _references(state, key, version))
             state.memory.candidates[artifact] = candidate
     candidate.version = max(candidate.version, version)
     candidates.evolve(candidate, score, envelope.id.hex(), state.past(version))
@@ -246,10 +246,11 @@ def _key(state: State, version: int, model: str, artifact: str, label: str) -> K
     return Key(model, artifact, champion, feature_set, label, state.policy(version).digest)
 
 
-def _references(state: State, key: Key) -> References:
-    """Return the reference values that were recorded before a candidate's first score."""
+def _references(state: State, key: Key, version: int) -> References:
+    """Return the reference values that were recorded before a candidate's first score, under ``version``. Another run
+    in shadow of the same voting policy may have other scales."""
     if key.feature_set == VOTES:
-        candidate = state.control.policies[key.artifact]
+        candidate = state.past(version).policies[key.artifact]
         defaults = Scales()
         scale = candidate.scale or defaults.champion
         return References(Scales(defaults.prior, scale, scale, candidate.money_scale or defaults.money))

@@ -11,7 +11,6 @@ from services.gate_evaluator import guard_state
 from services.gate_evaluator.events import caused, finite
 from services.gate_evaluator.guard_state import CONFIRM_BLOCKS, ChampionGuard
 from services.gate_evaluator.state import State
-from shared.control.policies import policy_digest
 from shared.control.state import Model
 from shared.gates.guard import Finding
 
@@ -46,12 +45,12 @@ def _observe_policy(state: State, envelope: Envelope[PredictionScored]) -> Itera
     """Fold a score of the voting policy that the one in force replaced."""
     score, version, memory = envelope.event, envelope.event.control_version, state.memory
     in_force, former = score.incumbent_artifact.hex() if score.incumbent_artifact else "", score.artifact.hex()
-    if not state.roles.is_champion(ENSEMBLE, in_force, version):
+    if former != state.roles.former_policy or not state.roles.is_champion(ENSEMBLE, in_force, version):
         return
     guard = memory.guards.get(ENSEMBLE)
     if guard is None or (guard.artifact, guard.former) != (in_force, former):
-        before, known = state.past(version).policy_before, state.control.policies.get(in_force)
-        if known is None or not before or policy_digest(state.past(before).policy) != former:
+        known = state.past(version).policies.get(in_force)
+        if known is None:
             return
         guard = memory.guards[ENSEMBLE] = guard_state.initial_policy(in_force, former, version, score, known)
     guard_state.evolve_policy(guard, score, envelope.id.hex())

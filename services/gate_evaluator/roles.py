@@ -13,7 +13,7 @@ from shared.control.state import Model, Past
 class Roles:
     """The roles under ``version``. ``shadows`` and ``active`` (in shadow or voting) have the first version of an
     artifact's present run; ``champions`` has a model's champion and the first version of its run, and under
-    ``ENSEMBLE`` the voting policy in force.
+    ``ENSEMBLE`` the voting policy in force. ``former_policy``: the digest of the one that it replaced; '' if none.
 
     A role that was lost and regained between two versions counts from the version at which it was regained. Roles
     follow from the control log alone, so no memo holds them."""
@@ -26,6 +26,7 @@ class Roles:
         self._models: Mapping[str, Model] = {}
         self._policies: tuple[str, ...] = ()
         self._policy: SetVotingPolicy | None = None
+        self.former_policy = ""
 
     def advance(self, control: Control, version: int) -> None:
         """Follow the configuration up to ``version``, one version after another.
@@ -36,6 +37,9 @@ class Roles:
         for at in range(self.version + 1, version + 1):
             past = control.past[at]
             if past.models is not self._models or past.policy_shadows != self._policies or past.policy != self._policy:
+                if past.policy != self._policy:
+                    former = past.policy_before
+                    self.former_policy = policy_digest(control.past[former].policy) if former else ""
                 self._follow(past, at)
         self.version = max(self.version, version)
 

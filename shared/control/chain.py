@@ -124,6 +124,7 @@ def fold(state: State, recorded: CommandRecorded) -> State:
         execution=after.execution,
         policy_shadows=after.policy_shadows,
         policy_before=after.policy_before,
+        policies=after.policies,
     )
     return structs.replace(
         after,

@@ -100,6 +100,7 @@ class Past(Struct, frozen=True, gc=False):
     execution: SetExecutionPolicy = SetExecutionPolicy()
     policy_shadows: tuple[str, ...] = ()
     policy_before: int = 0
+    policies: Map[str, PolicyCandidate] = Map()
 
 
 class VersionLedger:

@@ -112,6 +112,15 @@ def test_evidence_ends_with_the_shadow_run_and_with_the_policy_in_force(restart:
     assert bench.of(EvidenceRestarted)[-1].changed == ("candidate",)
 
 
+def test_the_scales_are_those_under_the_version_of_the_scores_whatever_was_read_since() -> None:
+    early, late = Bench(*GIVEN), Bench(*GIVEN)
+    late.command(StopPolicyShadow(policy_digest(SHARP)), structs.replace(START_SHADOW, scale=0.01))
+    for bench in (early, late):
+        bench.take(rows(10))
+    [first], [second] = (each.state.memory.candidates.values() for each in (early, late))
+    assert first.evidence == second.evidence
+
+
 def test_after_a_promotion_the_former_policy_is_the_candidate() -> None:
     bench = Bench(*GIVEN, PromotePolicy(policy_digest(SHARP), forced=True))
     bench.take(rows(200, version=10, artifact=bytes.fromhex(policy_digest(IN_FORCE))))

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from schemas.control import Halt, Promote, Propose, Resume, SetApprovalRule, StartShadow, TrustKey
 from shared import people
@@ -15,7 +16,7 @@ from shared.training.ledger import TRAINING
 from tests.services.observatory.test_acting import PASSWORD, Acted, running
 from tests.services.observatory.test_browser import AXE, CHROMIUM, SIZES, Browser, browsing
 from tests.services.observatory.test_retrying import refused, unread
-from tests.shared.control.test_issuing import A1, A2
+from tests.shared.control.test_issuing import A1, A2, artifact
 
 pytestmark = [
     pytest.mark.anyio,
@@ -141,6 +142,40 @@ async def test_a_signed_promotion_and_rollback_by_keyboard_alone(acted: Acted, b
         ("ada", "worse"),
     ]
     browser.faults = [fault for fault in browser.faults if "409 (Conflict)" not in fault]
+
+
+async def test_a_voting_policy_is_started_promoted_and_rolled_back_from_its_screen_with_the_own_key(
+    acted: Acted, browser: Browser
+) -> None:
+    labelled = structs.replace(artifact("a7" * 32), horizon=12, kappa=0.75)
+    for command in (labelled, Promote("a", labelled.artifact, forced=True)):
+        await issue(acted.log, command, actor="ada", reason="a label for the vote")
+    page = await signed_in(browser)
+    await with_key(acted, page)
+
+    async def confirm(link: str, button: str, fields: dict[str, str]) -> None:
+        await acted.site.projection.turn()
+        await page.goto(acted.url + "/models")
+        await page.locator("section[aria-labelledby='m-vote']").get_by_role("link", name=link).click()
+        for name, value in fields.items():
+            await page.locator(f"#f-{name}").fill(value)
+        if "forced" in await page.locator("form.fields").inner_html():
+            await page.locator("#f-forced").check()
+        await page.locator("#f-reason").fill("it acts too seldom")
+        await page.keyboard.press("Enter")
+        await page.get_by_role("button", name=button).wait_for()
+        assert await page.locator("table.differences ins").count() >= 1
+        await page.get_by_role("button", name=button).click()
+        await page.get_by_text("The command is version").wait_for()
+
+    await confirm("Start one in shadow…", "Start a voting policy in shadow now", {"edge": "0.05"})
+    [digest] = (await current(acted.log)).policy_shadows
+    await confirm("Promote…", "Promote a voting policy now", {"probation": "500"})
+    state = await current(acted.log)
+    assert (state.policy.edge, state.probations["ensemble"].artifact) == (0.05, digest)
+    await confirm("Roll back the policy…", "Roll back now", {})
+    assert (await current(acted.log)).policy.edge == 0.1
+    assert {entry.key for entry in (await history(acted.log))[-3:]} == {"ada"}
 
 
 async def test_two_persons_propose_and_approve_a_promotion_each_with_their_own_key(
