@@ -87,7 +87,9 @@ def gather(
     }
     if promoted.policy:
         body["scores"] = [
-            claim for partition in partitions for claim in _scores(source, partition, promoted, version, evidence)
+            claim
+            for partition in partitions
+            for claim in _scores(source, configurations, partition, promoted, version, evidence)
         ]
     body["next_steps"] = _next(body, promoted)
     return {"format": FORMAT, "body": body, "evidence": sorted(evidence.values(), key=lambda item: item["place"])}
@@ -210,13 +212,19 @@ def _interference(
 
 
 def _scores(
-    source: Recording, partition: int, promoted: Subject, version: int, evidence: dict[str, Any]
+    source: Recording,
+    configurations: Configurations,
+    partition: int,
+    promoted: Subject,
+    version: int,
+    evidence: dict[str, Any],
 ) -> Iterator[dict[str, Any]]:
     """Yield what the scores of the verdict on a voting policy come to, with the scores as evidence."""
     verdict = verdict_before(_reads(source, StreamKey("gates", partition)), promoted, version)
     if verdict is not None:
         _add_event(evidence, StreamKey("gates", partition), verdict)
-        claim, scores = scores_of_verdict(verdict, partition, list(_scores_of(source, partition, promoted)))
+        every = list(_scores_of(source, partition, promoted))
+        claim, scores = scores_of_verdict(verdict, partition, every, configurations)
         for read in scores:
             _add_event(evidence, StreamKey("scores", partition), read)
         yield claim

@@ -6,8 +6,10 @@ from typing import Any, Final
 
 from schemas.gates import VerdictReached
 from schemas.scores import PredictionScored
+from shared.audit.configurations import Configurations
 from shared.audit.proof_subject import Subject
 from shared.audit.source import ReadEvent
+from shared.gates.policies import digest_of
 
 MOST: Final = 20_000
 """Scores that a pack carries for a partition, at most. One takes about 700 bytes of the file."""
@@ -30,7 +32,7 @@ def verdict_before(verdicts: Iterable[ReadEvent], promoted: Subject, version: in
 
 
 def scores_of_verdict(
-    verdict: ReadEvent, partition: int, scores: Sequence[ReadEvent]
+    verdict: ReadEvent, partition: int, scores: Sequence[ReadEvent], configurations: Configurations
 ) -> tuple[dict[str, Any], Sequence[ReadEvent]]:
     """Return what the scores of a verdict come to, and those that a pack carries. ``scores``: those of the policy
     in this partition, in order. A pack that would be too long, or that cannot find all of them, has the reason."""
@@ -39,7 +41,7 @@ def scores_of_verdict(
         "partition": partition, "verdict": verdict.opened.envelope.id.hex(), "in_force": event.champion,
         "first": event.first_score, "last": event.last_score,
     }  # fmt: skip
-    counted = _between(event, scores)
+    counted = _between(event, scores, configurations)
     if len(counted) != event.scores:
         return {**claim, "left_out": f"{len(counted)} scores are recorded, and the verdict counts {event.scores}"}, ()
     if len(counted) > MOST:
@@ -72,13 +74,28 @@ def same(claim: dict[str, Any], found: dict[str, Any]) -> bool:
     return all(abs(claim[name] - found[name]) <= WITHIN for name in found)
 
 
-def _between(verdict: VerdictReached, scores: Sequence[ReadEvent]) -> Sequence[ReadEvent]:
-    """Return the scores from the first to the last of a verdict that compare with the policy in force then."""
+def _between(
+    verdict: VerdictReached, scores: Sequence[ReadEvent], configurations: Configurations
+) -> Sequence[ReadEvent]:
+    """Return the scores of a verdict: from its first to its last, those about the same as the first (policy in force,
+    label, gate policy). Others were late: the evidence had restarted without them."""
     names = [each.opened.envelope.id.hex() for each in scores]
     if verdict.first_score not in names or verdict.last_score not in names:
         return ()
     part = scores[names.index(verdict.first_score) : names.index(verdict.last_score) + 1]
-    return [each for each in part if _in_force(each.opened.envelope.event) == verdict.champion]
+    label = _label(part[0].opened.envelope.event) if part else None
+    return [
+        each
+        for each in part
+        for score in [each.opened.envelope.event]
+        if _in_force(score) == verdict.champion
+        and _label(score) == label
+        and digest_of(configurations.states[score.control_version - 1].gate) == verdict.policy_digest
+    ]
+
+
+def _label(score: PredictionScored) -> tuple[int, float, int]:
+    return score.horizon, score.kappa, score.interval_ms
 
 
 def _in_force(score: PredictionScored) -> str | None:

@@ -21,17 +21,21 @@ from schemas.control import (
     StartPolicyShadow,
     StopPolicyShadow,
 )
+from services.observatory.computing import AskedPack
 from services.observatory.journal import DIFFERENT
 from services.observatory.screens import models
 from services.observatory.screens.votes import VoteShown
 from services.observatory.web.site import Site
 from shared.control.issuing import current, issue
 from shared.control.policies import policy_digest
+from shared.control.stream import CONTROL
 from shared.log import StreamKey
 from shared.settings import ObservatorySettings
+from tests.services.observatory.busy import count_sealed_files
 from tests.services.observatory.conftest import Opened, Served, caught_up, filled, serving
 from tests.services.observatory.test_browser import AXE, CHROMIUM, browsing
 from tests.services.observatory.test_web import answer, api
+from tests.services.observatory.test_whatif import recorded, until
 
 pytestmark = pytest.mark.anyio
 IN_FORCE = SetVotingPolicy(quorum_count=1, edge=0.05)
@@ -135,6 +139,27 @@ async def test_after_a_promotion_only_rounds_against_the_new_policy_count(voting
     _, back = vote(voting).policies
     assert back.rounds is not None
     assert back.rounds.rounds == 2600
+
+
+async def test_history_makes_the_pack_of_a_promoted_policy_and_its_verdict_is_reached_again(
+    voting: Served, judged: Replayed, tmp_path: Path
+) -> None:
+    verdict = vote(voting).policies[1].verdict
+    assert verdict is not None
+    log, computations = voting.site.projection.log, voting.site.computations
+    issued = await issue(log, PromotePolicy(SHADOW, verdict=verdict.id), actor="ada", reason="its gates")
+    await voting.turn()
+    [*_, entry] = await log.scan(CONTROL)
+    source = type(judged.source)()
+    source.places = {place: list(entries) for place, entries in judged.source.places.items()}
+    source.write("control", entry.data)
+    count_sealed_files(voting, recorded(judged._replace(source=source), tmp_path))
+    assert f'href="/history/{issued.version}/proof"' in (await answer(voting, "/history")).text
+    pack = computations.start(AskedPack(issued.version))
+    await until(lambda: pack.state not in {"waiting", "running"})
+    checks = {one["what"]: one for one in (await api(voting, f"versions/{issued.version}/proof"))["checks"]}
+    assert all(one["good"] for one in checks.values()), checks
+    assert "gates follow from the scores" in checks["verdict reached again"]["found"]
 
 
 async def test_a_stacker_is_shown_with_its_numbers_and_a_rule_of_two_persons_leads_to_a_proposal(
