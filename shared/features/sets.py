@@ -121,5 +121,4 @@ whose input is a window of vectors; they omit features that such a model can com
 ``window-1h-...`` are for bars of one length each, since a day is another number of bars at another length. ``flow-...``
 and ``window-flow-...`` need bars with the number of trades, the quote volume and the taker volume. ``context-...`` need
 the bars of BTCUSDT as well as those of each symbol: ``context-36`` shows a lead better than ``context-38``, with fewer
-features. What each gained on real bars is in
-``docs/explanation/features.md``."""
+features. What each gained on real bars is in ``docs/explanation/features.md``."""
