@@ -135,5 +135,4 @@ whose input is a window of vectors; they omit features that such a model can com
 and ``window-flow-...`` need bars with the number of trades, the quote volume and the taker volume. ``context-...`` need
 the bars of BTCUSDT as well as those of each symbol (``context-36`` shows a lead better than ``context-38``, with fewer
 features), ``derivatives-...`` its funding rates, open interest, mark and index prices, and ``book-...`` the top of its
-book. What each gained on real bars is in
-``docs/explanation/features.md``."""
+book. What each gained on real bars is in ``docs/explanation/features.md``."""
