@@ -1,6 +1,6 @@
 """Load artifacts whose model file was mutated: each is refused with its reason, or served, and this process lives.
 
-The digests of a mutated artifact are right, as if somebody had stored it so. Small models of the families whose files
+The digests of a mutated artifact are right, as if it had been stored so. Small models of the families whose files
 are read by libraries in C: XGBoost (UBJ), LightGBM (text) and N-HiTS (safetensors). Each load starts a child process,
 which takes half a second to a second of processor time.
 

@@ -125,8 +125,8 @@ class Feed:
 
 def finished(feed: subprocess.Popen[str]) -> None:
     """Wait until a feed has sent all bars. Raises ``AssertionError`` if it failed."""
-    shown, told = feed.communicate()
-    assert feed.returncode == 0, f"the feed ended with {feed.returncode}: {shown}{told}"
+    shown, errors = feed.communicate()
+    assert feed.returncode == 0, f"the feed ended with {feed.returncode}: {shown}{errors}"
 
 
 def keeps_pace(installation: Installation, feed: Feed) -> None:

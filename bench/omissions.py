@@ -271,11 +271,11 @@ def halted(record: Record, draw: random.Random, times: int) -> Iterator[Case]:
     for at, envelope in _shuffled(found, draw)[:times]:
         forged = record.again(envelope.event, halted=False)
         if forged.intent == "issued":
-            yield Taken("intent behind a fence", ("intent",), about(envelope.event)), record.rewritten(at, forged)
+            yield Taken("intent after a closed fence", ("intent",), about(envelope.event)), record.rewritten(at, forged)
     marks = [(at, _mark(each)) for at, each in enumerate(record.source.places[DECISIONS]) if b'"fence.' in each.data]
     for at, mark in _shuffled([each for each in marks if _lasts(record, *each)], draw)[:times]:
         opened = encode("decisions", FenceOpened("c1x", mark.by, "", mark.at)).data
-        yield Taken("fence opened by nobody", ("intent",), None), _inserted(record.source, at + 1, opened)
+        yield Taken("fence opened without a command", ("intent",), None), _inserted(record.source, at + 1, opened)
     for at, mark in _shuffled([each for each in marks if isinstance(each[1], FenceClosed)], draw)[:times]:
         made = copy(record.source)
         put(made, DECISIONS, at, encode("decisions", structs.replace(mark, command_id="c2")).data)

@@ -4,7 +4,7 @@ First a feed offers far more bars a second than were measured as the capacity. I
 the lag of every group stays within the feed's window, and no process grows. The time to recover is measured from the
 end of the feed until no group lags. Nothing may be lost.
 
-Then live bars that nobody throttles arrive at once, as after an outage of a market's connection: all but the newest lie
+Then live bars arrive unthrottled, all at once, as after an outage of a market's connection: all but the newest lie
 in the past. An intent of the past must not be written.
 
 The memory of a process is its proportional set size at the end of the overload, divided by that at the first tenth.

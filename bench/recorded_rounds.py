@@ -150,7 +150,7 @@ def rounds(
 
 
 class Recorded:
-    """A source in memory (``shared.audit.source.Source``): entries by stream."""
+    """A source in memory (``shared.audit.source.CountedSource``): entries by stream."""
 
     def __init__(self) -> None:
         self.places: dict[StreamKey, list[Entry]] = {}

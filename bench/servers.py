@@ -100,7 +100,7 @@ def started(
     program: Path | None = None,
     password: str = "",
 ) -> Iterator[Node]:
-    """A server over ``folder``, with a client that connects anew by itself. It may be killed and started again."""
+    """A server over ``folder``, with a client that connects again by itself. It may be killed and started again."""
     folder.mkdir(parents=True)
     node = Node(folder, free_port(), free_port(), program or default_program(), words, options or {}, password)
     try:

@@ -2,7 +2,7 @@
 
 An input is what is known of a symbol besides its bars: the funding rate, the open interest, the mark and index price,
 the top of the book. It has a time and no interval. Its value at a bar is that of the last one whose time is not after
-the bar's close and which was read before the bar (``shared.features.inputs``). One that comes twice counts once."""
+the bar's close and which was read before the bar (``shared.inputs``). One that comes twice counts once."""
 
 from typing import Annotated
 

@@ -9,43 +9,16 @@ from typing import Final
 import pytest
 
 ROOT: Final = Path(__file__).parents[1]
-CLEAN: Final = [
-    "schemas",
-    "services/archiver",
-    "services/console",
-    "services/ensemble_voter",
-    "services/feature_builder",
-    "services/feed",
-    "services/gate_evaluator",
-    "services/guard",
-    "services/model_worker",
-    "services/observatory",
-    "services/phone",
-    "services/shadow_recorder",
-    "services/trainer",
-    "services/watcher",
-    "shared/archive",
-    "shared/artifacts",
-    "shared/audit",
-    "shared/bars",
-    "shared/control",
-    "shared/doctor",
-    "shared/families",
-    "shared/features",
-    "shared/gates",
-    "shared/importing",
-    "shared/labels",
-    "shared/log",
-    "shared/recovery",
-    "shared/report",
-    "shared/runtime",
-    "shared/server",
-    "shared/synthetic",
-    "shared/telemetry",
-    "shared/training",
-    "shared/voting",
+FOLDERS: Final = [
+    str(path.relative_to(ROOT))
+    for package in ("schemas", "services", "shared", "bench")
+    for path in (ROOT / package, *sorted((ROOT / package).iterdir()))
+    if (path / "__init__.py").is_file()
 ]
-"""The folders that were rewritten. The list grows until it names them all; a folder does not leave it."""
+"""Packages, and the packages in them. Of the former only their own modules are looked at."""
+NAMED: Final = re.compile(r"``((?:bench|schemas|services|shared|tests)(?:\.\w+)+)(?:\(\))?``")
+"""A dotted name in a docstring: of a module, or of what one defines."""
+FILE: Final = re.compile(r"`((?:bench|deploy|docs|schemas|services|shared|systemd|tests)/[\w./-]+\w)`")
 ALLOWED: Final = (
     "behind the market",
     "far behind",
@@ -87,11 +60,43 @@ def misused(source: str) -> list[int]:
     return lines
 
 
-@pytest.mark.parametrize("folder", CLEAN)
+def modules(folder: str) -> list[Path]:
+    """The modules in a package of a package with those of its folders; of a package, its own."""
+    return sorted((ROOT / folder).rglob("*.py") if "/" in folder else (ROOT / folder).glob("*.py"))
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
 def test_the_code_uses_terms_and_no_coined_words(folder: str) -> None:
-    files = sorted((ROOT / folder).rglob("*.py"))
+    files = modules(folder)
     assert files
     assert [f"{file.relative_to(ROOT)}:{line}" for file in files for line in misused(file.read_text("utf-8"))] == []
+
+
+def exists(name: str) -> bool:
+    """Whether a dotted name is that of a module, or of a name in one. Nothing is imported."""
+    path, parts = ROOT, name.split(".")
+    while parts and (path / parts[0]).is_dir():
+        path /= parts.pop(0)
+    if parts and (path / f"{parts[0]}.py").is_file():
+        path /= f"{parts.pop(0)}.py"
+    source = (path if path.is_file() else path / "__init__.py").read_text("utf-8")
+    return all(re.search(rf"\b{part}\b", source) for part in parts)
+
+
+@pytest.mark.parametrize("folder", ["", *FOLDERS, "tests"])
+def test_every_module_and_file_that_the_code_names_exists(folder: str) -> None:
+    files = sorted((ROOT / "tests").rglob("*.py")) if folder == "tests" else modules(folder)
+    for file in files:
+        text = file.read_text("utf-8")
+        assert [name for name in NAMED.findall(text) if not exists(name)] == [], file
+        assert [name for name in FILE.findall(text) if not (ROOT / name).exists() and "/out/" not in name] == [], file
+
+
+def test_a_name_that_moved_is_found() -> None:
+    assert exists("shared.log.redis.RedisLog")
+    assert exists("shared.control")
+    assert not exists("shared.log.redis.Moved")
+    assert not exists("shared.moved.RedisLog")
 
 
 def test_a_misuse_is_found_and_a_lag_a_name_and_a_value_are_not() -> None:

@@ -38,10 +38,10 @@ def import_weights(
     """Return an artifact with the state dict, or the ONNX graph (``.onnx``), in ``weights``.
 
     It is calibrated and measured on ``bars``; prior and centre are computed from them too. ``horizon`` (bars) and
-    ``hold``, the share of bars whose label is HOLD, describe the label as in ``shared.training.train``. A network with
-    one output has no HOLD: it gets this share as its probability. Without a ``scaler`` the features are not scaled.
-    Raises ``SourceFileError``, ``LayoutError``, ``WeightsError``, ``DiffersError``, and what ``shared.training.train``
-    raises.
+    ``hold``, the share of bars whose label is HOLD, describe the label as in ``shared.training.fitting.train``. A
+    network with one output has no HOLD: it gets this share as its probability. Without a ``scaler`` the features are
+    not scaled. Raises ``SourceFileError``, ``LayoutError``, ``WeightsError``, ``DiffersError``, and what
+    ``shared.training.fitting.train`` raises.
     """
     if weights.suffix == ".onnx":
         graph = onnx.read_graph(reading.opened_first(weights), weights, len(feature_set.names), params, classes)

@@ -36,7 +36,7 @@ _log = logging.getLogger(__name__)
 
 
 class ControlAlarms:
-    """Alarms for entries of the control stream that no control writer wrote (``shared.control.ControlReader.refused``).
+    """Alarms for entries of the control stream that no control writer wrote.
 
     Every service finds them, and one alarm a partition is enough. A service that writes intents raises it at once; the
     others wait (``patience``) and raise what is still missing. Two that do so at the same moment write the same event,

@@ -1,7 +1,7 @@
 """A server that lost the end of its append-only file while its clients live, as after a power failure, and a replica
 that is promoted while it lags. Nothing is lost that can be made again, nothing is there twice, and the loss is named.
 
-Real servers, and real services in this process; ``tests/stack/test_lost_tail.py`` runs a whole installation."""
+Real servers, and real services in this process; ``bench/lost_tail.py`` runs a whole installation."""
 
 import os
 import shutil
