@@ -232,10 +232,11 @@ def _library(table: Table, part: Parts, y: Ints, family: str, effort: Effort) ->
     x = table.windows[:, -1].astype(np.float64)
     wanted = np.concatenate([part.calibration, part.test])
     model: Any
+    linear = library("sklearn.linear_model")  # first: LightGBM's wrapper needs it too, and is imported without it else
     if family == LIBRARIES[0]:
         mean, deviation = x[rows].mean(axis=0), np.maximum(x[rows].std(axis=0), 1e-12)
         x = np.clip((x - mean) / deviation, -8, 8)
-        model = library("sklearn.linear_model").LogisticRegression(max_iter=100, tol=1e-3)
+        model = linear.LogisticRegression(max_iter=100, tol=1e-3)
     else:
         model = library("lightgbm").LGBMClassifier(
             n_estimators=200,
