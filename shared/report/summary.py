@@ -161,7 +161,7 @@ class Report(Struct, frozen=True):
     unreadable: int
     money: MoneyReport | None = None
     acting: Acting | None = None
-    policies: Sequence[PolicyUse] = ()
+    policies: tuple[PolicyUse, ...] = ()
 
 
 def summarise(
@@ -196,7 +196,7 @@ def summarise(
         state.unreadable,
         money if money is not None and money.bars else None,
         acting_of(state.acting),
-        policies,
+        tuple(policies),
     )
 
 

@@ -91,7 +91,7 @@ def recorded(chosen: FeatureSet, events: Sequence[MarketEvent], symbol: str, bri
     return {time: (flats, vector.tobytes()) for time, flats, vector in rows}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(SEEDS, GAPS, CUTS, st.integers(0, 4))
 def test_a_stream_in_the_order_of_time_gives_the_bits_of_a_history(
     seed: int, gaps: tuple[float, ...], cuts: list[int], bridge: int
@@ -103,7 +103,7 @@ def test_a_stream_in_the_order_of_time_gives_the_bits_of_a_history(
             assert served(events, outcomes, symbol, number) == recorded(chosen, events, symbol, bridge)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(SEEDS, GAPS, st.sampled_from([0.0, 0.05, 0.5]), CUTS, st.integers(0, 1000), st.integers(0, 100))
 def test_one_that_is_rebuilt_from_its_oldest_event_goes_on_like_the_first(
     seed: int, gaps: tuple[float, ...], delayed: float, cuts: list[int], stop: int, earlier: int
@@ -122,7 +122,7 @@ def test_one_that_is_rebuilt_from_its_oldest_event_goes_on_like_the_first(
     assert second.oldest() == first.oldest()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(SEEDS, st.sampled_from([0.05, 0.5]), CUTS)
 def test_what_is_late_and_how_events_are_cut_change_only_sets_that_read_it(
     seed: int, delayed: float, cuts: list[int]

@@ -141,7 +141,7 @@ def test_a_vector_has_the_bits_of_a_history_though_bars_were_late_and_is_there_u
             assert served(bars, outcomes, symbol, number) == in_time
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(SEEDS, GAPS, DELAYED, CUTS, st.integers(0, 600), st.integers(0, 100), st.booleans())
 def test_one_that_is_rebuilt_from_its_oldest_event_goes_on_like_the_first(
     seed: int, gaps: tuple[float, ...], delayed: float, cuts: list[int], stop: int, earlier: int, copies: bool
