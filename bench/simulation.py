@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -120,10 +121,11 @@ def _carry_out(installation: Installation, step: object) -> None:
         case Kill(who=who) | Suspend(who=who):
             pid = installation.owners().get(MODELS.get(who, who))
             if pid is not None:
-                os.kill(pid, SIGNALS[type(step)])
-                if isinstance(step, Suspend):
-                    time.sleep(step.for_s)
-                    os.kill(pid, signal.SIGCONT)
+                with suppress(ProcessLookupError):  # a lease outlives its owner that was killed a moment ago
+                    os.kill(pid, SIGNALS[type(step)])
+                    if isinstance(step, Suspend):
+                        time.sleep(step.for_s)
+                        os.kill(pid, signal.SIGCONT)
         case _:
             raise TypeError(f"{step} cannot be carried out on processes")
 
