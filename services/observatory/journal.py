@@ -68,8 +68,9 @@ class VersionDecisions(Struct):
         return sum(self.actions.values())
 
 
-class PolicyRound(Struct, array_like=True, frozen=True):
-    """A round whose action a voting policy in shadow would change: the decision and its version, and what each says."""
+class PolicyRound(Struct, frozen=True):
+    """A round whose action a voting policy in shadow would change: the decision (its event id) and its version, and
+    what each says, with the confidence of each in its action. ``series`` as in addresses."""
 
     version: int
     series: str

@@ -34,19 +34,6 @@ class EvalueShown(Struct, frozen=True):
     log_e: float
 
 
-class RoundShown(Struct, frozen=True):
-    """A round that two voting policies decide differently, with the confidence of each in its action. ``series`` as in
-    addresses; ``decision``: the event id."""
-
-    series: str
-    decision: str
-    open_time: int
-    in_force: str
-    in_force_confidence: float
-    other: str
-    other_confidence: float
-
-
 class RoundsShown(Struct, frozen=True):
     """The rounds that a voting policy in shadow decided too, since the present one is in force: how many, in how many
     the action differs, and the last of these, newest first. ``acts`` and ``in_force_acts``: in how many each says BUY
@@ -56,7 +43,7 @@ class RoundsShown(Struct, frozen=True):
     differ: int
     acts: int
     in_force_acts: int
-    last: tuple[RoundShown, ...]
+    last: tuple[PolicyRound, ...]
 
 
 class PolicyShown(Struct, frozen=True):
@@ -160,19 +147,7 @@ def _rounds(state: State, control: Control, key: str) -> RoundsShown | None:
         differ=sum(each.differ for each in counts),
         acts=sum(each.acts for each in counts),
         in_force_acts=sum(each.in_force_acts for each in counts),
-        last=tuple(_round(each) for each in reversed(kept.last) if each.version in same),
-    )
-
-
-def _round(recorded: PolicyRound) -> RoundShown:
-    return RoundShown(
-        series=recorded.series,
-        decision=recorded.decision,
-        open_time=recorded.open_time,
-        in_force=recorded.in_force,
-        in_force_confidence=recorded.in_force_confidence,
-        other=recorded.other,
-        other_confidence=recorded.other_confidence,
+        last=tuple(each for each in reversed(kept.last) if each.version in same),
     )
 
 

@@ -88,11 +88,18 @@ async def serving(site: Site, settings: ObservatorySettings) -> AsyncIterator[No
                 server.should_exit = True
 
 
-@pytest.fixture
-async def served(replayed: Replayed, opened: Opened) -> AsyncIterator[Served]:
-    """An observatory that answers on loopback."""
+@asynccontextmanager
+async def showing(replayed: Replayed, opened: Opened) -> AsyncIterator[Served]:
+    """Let an observatory answer that has read what was recorded."""
     projection = await caught_up(opened(await filled(replayed)))
     settings = ObservatorySettings(port=free_port())
     site = Site(projection, replayed.store, anyio.Event())
     async with serving(site, settings):
         yield Served(site, settings.port)
+
+
+@pytest.fixture
+async def served(replayed: Replayed, opened: Opened) -> AsyncIterator[Served]:
+    """An observatory that answers on loopback."""
+    async with showing(replayed, opened) as running:
+        yield running

@@ -4,11 +4,9 @@ import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import anyio
 import pytest
 from msgspec import UNSET
 
-from bench.installation import free_port
 from bench.replayed import Replayed, record
 from schemas.codec import decode
 from schemas.control import (
@@ -25,14 +23,12 @@ from services.observatory.computing import AskedPack
 from services.observatory.journal import DIFFERENT
 from services.observatory.screens import models
 from services.observatory.screens.votes import VoteShown
-from services.observatory.web.site import Site
 from shared.control.issuing import current, issue
 from shared.control.policies import policy_digest
 from shared.control.stream import CONTROL
 from shared.log import StreamKey
-from shared.settings import ObservatorySettings
 from tests.services.observatory.busy import count_sealed_files
-from tests.services.observatory.conftest import Opened, Served, caught_up, filled, serving
+from tests.services.observatory.conftest import Opened, Served, showing
 from tests.services.observatory.test_browser import AXE, CHROMIUM, browsing
 from tests.services.observatory.test_web import answer, api
 from tests.services.observatory.test_whatif import recorded, until
@@ -52,11 +48,8 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> Replayed:
 
 @pytest.fixture
 async def voting(judged: Replayed, opened: Opened) -> AsyncIterator[Served]:
-    projection = await caught_up(opened(await filled(judged)))
-    settings = ObservatorySettings(port=free_port())
-    site = Site(projection, judged.store, anyio.Event())
-    async with serving(site, settings):
-        yield Served(site, settings.port)
+    async with showing(judged, opened) as running:
+        yield running
 
 
 def vote(served: Served) -> VoteShown:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,7 @@ from shared.features.leaks import LeakError, leaks
 from shared.features.streaming import Streaming
 from shared.inputs import reading
 from shared.inputs.samples import gathered
-from tests.shared.features.test_streaming import CUTS, GAPS, MINUTE, SEEDS, arrays, fed, served
+from tests.shared.features.test_streaming import CUTS, GAPS, MINUTE, SEEDS, arrays, check_rebuilt, fed, served
 
 Walk = Callable[..., BarArrays]
 HOUR = 3_600_000
@@ -109,17 +108,7 @@ def test_one_that_is_rebuilt_from_its_oldest_event_goes_on_like_the_first(
     seed: int, gaps: tuple[float, ...], delayed: float, cuts: list[int], stop: int, earlier: int
 ) -> None:
     events = market(seed, gaps, delayed)
-    stop %= len(events)
-    first = Streaming(SHORT)
-    fed(first, events[:stop], cuts)
-    oldest = first.oldest()
-    start = stop if oldest is None else max(oldest - 1 - earlier, 0)
-    second = Streaming(SHORT)
-    for a, b in pairwise(sorted({start, *(cut for cut in cuts if start < cut < stop), stop})):
-        second.apply(events[a:b], a + 1)
-    second.restarted = first.restarted
-    assert fed(second, events[stop:], cuts, stop + 1) == fed(first, events[stop:], first=stop + 1)
-    assert second.oldest() == first.oldest()
+    check_rebuilt(SHORT, events, cuts, stop % len(events), earlier)
 
 
 @settings(max_examples=20, deadline=None)

@@ -110,6 +110,23 @@ def market(seed: int, rates: tuple[float, ...], delayed: float | None) -> list[B
     return [bar for _, _, bar in sorted(keyed, key=lambda one: one[:2])]
 
 
+def check_rebuilt(
+    sets: Sequence[FeatureSet], events: Sequence[MarketEvent], cuts: list[int], stop: int, earlier: int
+) -> None:
+    """Assert that a second ``Streaming``, which reads from the oldest event of the first or ``earlier`` ones up to
+    ``stop``, goes on like the first."""
+    first = Streaming(sets)
+    fed(first, events[:stop], cuts)
+    oldest = first.oldest()
+    start = stop if oldest is None else max(oldest - 1 - earlier, 0)
+    second = Streaming(sets)
+    for a, b in pairwise(sorted({start, *(cut for cut in cuts if start < cut < stop), stop})):
+        second.apply(events[a:b], a + 1)
+    second.restarted = first.restarted
+    assert fed(second, events[stop:], cuts, stop + 1) == fed(first, events[stop:], first=stop + 1)
+    assert second.oldest() == first.oldest()
+
+
 @settings(max_examples=40, deadline=None)
 @given(SEEDS, GAPS, CUTS, st.integers(0, 4), st.booleans())
 def test_a_stream_with_its_references_first_gives_the_bits_of_a_history(
@@ -150,17 +167,7 @@ def test_one_that_is_rebuilt_from_its_oldest_event_goes_on_like_the_first(
     bars = copied(recorded_bars) if copies else recorded_bars
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(context_bars, "KEPT", 12)  # so that there is something to forget
-        stop %= len(bars)
-        first = Streaming(SHORT)
-        fed(first, bars[:stop], cuts)
-        oldest = first.oldest()
-        start = stop if oldest is None else max(oldest - 1 - earlier, 0)
-        second = Streaming(SHORT)
-        for a, b in pairwise(sorted({start, *(cut for cut in cuts if start < cut < stop), stop})):
-            second.apply(bars[a:b], a + 1)
-        second.restarted = first.restarted
-        assert fed(second, bars[stop:], cuts, stop + 1) == fed(first, bars[stop:], first=stop + 1)
-        assert second.oldest() == first.oldest()
+        check_rebuilt(SHORT, bars, cuts, stop % len(bars), earlier)
 
 
 def test_a_copy_that_comes_twice_counts_once(walk: Walk) -> None:
