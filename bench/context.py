@@ -35,8 +35,8 @@ def run(quick: bool) -> dict[str, Figure]:
     figures: dict[str, Figure] = {}
     for scenario in ("lead", "lead-null"):
         market = SyntheticMarket(names, scenario, 3, bars)
-        for family in FAMILIES:
-            figures |= found(market, family, OLD, NEW, LEADER)
-            if market.signal.row:
+        figures |= found(market, FAMILIES, OLD, NEW, LEADER)
+        if market.signal.row:
+            for family in FAMILIES:
                 figures |= attributed(market, family, OLD, LEADER)
     return figures

@@ -1,6 +1,6 @@
 """What a family finds of a signal that is planted in a synthetic market, compared with the exact posterior."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -26,27 +26,33 @@ PARAMS: Final[Mapping[str, Mapping[str, float]]] = {
 
 
 def found(
-    market: SyntheticMarket, family: str, old: FeatureSet, new: FeatureSet, led_by: str = ""
+    market: SyntheticMarket, families: Sequence[str], old: FeatureSet, new: FeatureSet, led_by: str = ""
 ) -> dict[str, Figure]:
-    """Return what a family gains with a set that does not show the signal and with one that does, and its share of what
-    there is. Rows of ``led_by`` are left out: nothing leads it."""
+    """Return what each family gains with a set that does not show the signal and with one that does, and its share of
+    what there is; also the mean of their probabilities, which is what an ensemble of them gains. All of them have the
+    same rows: their windows are of one length. Rows of ``led_by`` are left out: nothing leads it."""
     figures: dict[str, Figure] = {}
     for age, chosen in (("old", old), ("new", new)):
         series = computed({symbol: bars for (symbol, _), bars in market.load().items()}, chosen, 3)
         series.pop(led_by, None)
-        recipe = Recipe(family, chosen.name, complete(family_named(family), dict(PARAMS[family])), HORIZON, HOLD, 1)
-        prepared = prepare(series, chosen, recipe)
-        gained, best = _gained(prepared), _best(prepared, replace(market, symbols=tuple(series)))
-        direction = _direction(gained)
-        words = f"{chosen.name}, {gained.rows:,} rows, direction {_words(direction)} mnat; the exact posterior has"
-        words += f" {best.skill.value:+.1f}, of it direction {_direction(best).value:+.1f}"
-        begins = f"{market.scenario} {family} {age}"
-        figures[f"{begins}, skill"] = Figure(gained.skill.value, "mnat", "", f"{_words(gained.skill)}; {words}")
-        if market.signal.row:
-            share = direction.value / _direction(best).value
-            figures[f"{begins}, share"] = Figure(share, "of the direction", ">= 0.9" if age == "new" else "", words)
-        else:
-            figures[f"{begins}, direction"] = Figure(direction.low, "mnat", "<= 0", "the lower end; " + words)
+        every = {family: prepare(series, chosen, _recipe(family, chosen)) for family in families}
+        answers = {family: uncalibrated(one, fit(one), one.parts.test) for family, one in every.items()}
+        rows = every[families[0]]
+        best = _scored(rows, exact(rows, replace(market, symbols=tuple(series))))
+        if len(answers) > 1:
+            answers["mean"] = np.mean(list(answers.values()), axis=0)
+        for name, p in answers.items():
+            begins = f"{market.scenario} {name} {age}"
+            gained = _scored(rows, p)
+            direction, most = _direction(gained), _direction(best).value
+            words = f"{chosen.name}, {gained.rows:,} rows, direction {_words(direction)} mnat; the exact posterior has"
+            words += f" {best.skill.value:+.1f}, of it direction {most:+.1f}"
+            figures[f"{begins}, skill"] = Figure(gained.skill.value, "mnat", "", f"{_words(gained.skill)}; {words}")
+            if market.signal.row:
+                goal = ">= 0.9" if age == "new" else ""
+                figures[f"{begins}, share"] = Figure(direction.value / most, "of the direction", goal, words)
+            else:
+                figures[f"{begins}, direction"] = Figure(direction.low, "mnat", "<= 0", "the lower end; " + words)
     return figures
 
 
@@ -65,9 +71,9 @@ def attributed(market: SyntheticMarket, family: str, old: FeatureSet, led_by: st
                 vectors = hidden if label == "alone" else np.column_stack([hidden[:, 0], one.vectors])
                 series[symbol] = replace(one, vectors=np.ascontiguousarray(vectors, dtype=np.float32))
         names = FeatureSet("hidden", tuple([old.features[0]] * width))
-        recipe = Recipe(family, names.name, complete(family_named(family), dict(PARAMS[family])), HORIZON, HOLD, 1)
-        prepared = prepare(series, names, recipe)
-        gained, best = _gained(prepared), _best(prepared, replace(market, symbols=tuple(series)))
+        prepared = prepare(series, names, _recipe(family, names))
+        gained = _scored(prepared, uncalibrated(prepared, fit(prepared), prepared.parts.test))
+        best = _scored(prepared, exact(prepared, replace(market, symbols=tuple(series))))
         direction = _direction(gained)
         share = direction.value / _direction(best).value
         words = f"{gained.rows:,} rows, direction {_words(direction)} mnat"
@@ -75,6 +81,10 @@ def attributed(market: SyntheticMarket, family: str, old: FeatureSet, led_by: st
             share, "of the direction", "", words
         )
     return figures
+
+
+def _recipe(family: str, chosen: FeatureSet) -> Recipe:
+    return Recipe(family, chosen.name, complete(family_named(family), dict(PARAMS[family])), HORIZON, HOLD, 1)
 
 
 def _hidden(market: SyntheticMarket, symbol: str, one: SymbolSeries) -> NDArray[np.float64]:
@@ -86,17 +96,9 @@ def _hidden(market: SyntheticMarket, symbol: str, one: SymbolSeries) -> NDArray[
     return every[np.searchsorted(one.bars.open_time, one.open_time)]
 
 
-def _gained(prepared: Prepared) -> Scores:
-    """Return the scores of a fit on the test part."""
+def _scored(prepared: Prepared, chances: NDArray[np.float64]) -> Scores:
+    """Return the scores of probabilities [N, 3] for the rows of the test part."""
     test = prepared.parts.test
-    answers = uncalibrated(prepared, fit(prepared), test)
-    return score(answers, prepared.y[test], prepared.table.time[test], prepared.prior, horizon=HORIZON)
-
-
-def _best(prepared: Prepared, market: SyntheticMarket) -> Scores:
-    """Return the scores of the exact posterior on the same rows."""
-    test = prepared.parts.test
-    chances = exact(prepared, market)
     return score(chances, prepared.y[test], prepared.table.time[test], prepared.prior, horizon=HORIZON)
 
 
