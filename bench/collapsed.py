@@ -58,7 +58,8 @@ def prepared(past: Past, seed: int = 1) -> Prepared:
     time = np.repeat(np.arange(count, dtype=np.int64) * HOUR, symbols)
     wins = random.random(len(rows)) < past.wins
     z = np.where(wins, 1.0, -1.0) * random.uniform(0.5, 2.0, len(rows))
-    table = Table(CutWindows.separate(windows), time, time + HOUR, z, np.tile(np.arange(symbols), count))
+    symbol, ahead = np.tile(np.arange(symbols), count), np.zeros((len(time), 2))
+    table = Table(CutWindows.separate(windows), time, time + HOUR, z, symbol, ahead)
     return cut(table, SET, past.recipe, HOUR // 100)  # the embargo is in bars of the sequence, which spans no time
 
 

@@ -41,8 +41,8 @@ TREES: Final = {
     "15m": ("core-28", "season-15m-30", "frames-43", "flow-38", "context-38", "context-36"),
 }
 NETWORKS: Final = {
-    "1h": ("window-7", "core-28", "window-flow-10", "window-1h-10"),
-    "15m": ("window-7", "core-28", "window-flow-10"),
+    "1h": ("window-7", "core-28", "window-flow-10", "window-1h-10", "window-1h-12"),
+    "15m": ("window-7", "core-28", "window-flow-10", "window-15m-11"),
 }
 FEW: Final = ("logistic", "lightgbm", "nhits")
 EVERY: Final = {"1h": 6, "15m": 12}

@@ -21,7 +21,20 @@ import numpy as np
 
 from bench.harness import Figure
 from bench.stackers import compared_stackers
-from bench.walk_forward import FAMILIES, INTERVALS, LIBRARIES, QUICK, SEED, WHOLE, Floats, Fold, folds, joined, load
+from bench.walk_forward import (
+    FAMILIES,
+    INTERVALS,
+    LIBRARIES,
+    QUICK,
+    SEED,
+    SYMBOLS,
+    WHOLE,
+    Floats,
+    Fold,
+    folds,
+    joined,
+    load,
+)
 from shared.artifacts.scoring import Interval, block_interval, block_of, log_losses, split_gains, spread
 from shared.training.fitting import HORIZON
 from shared.voting.pool import FULL_SPREAD
@@ -144,11 +157,35 @@ def compared(rows: Fold, members: Sequence[str], within: str) -> dict[str, Figur
                 gain = interval(rows, losses[other] - losses[name])
                 goal = ">= 0" if name == "mean" and other == best else ""
                 figures[f"{within} {name} over {other}"] = Figure(gain.value, "mnat", goal, words(gain))
+    figures |= _goals(rows, base, losses, within)
     for name in members:
         alone = pools(rows, [name])
         gain = interval(rows, losses[name] - log_losses(alone[DEFAULT].p, rows.y))
         figures[f"{within} {name} alone in {DEFAULT}, over itself"] = Figure(gain.value, "mnat", "", words(gain))
     figures |= _by_fold(rows, losses, within)
+    return figures
+
+
+def _goals(rows: Fold, base: Floats, losses: Mapping[str, Floats], within: str) -> dict[str, Figure]:
+    """Return how the mean compares with the best library, and each network with the best tree, by symbol too."""
+    figures: dict[str, Figure] = {}
+    library = min(LIBRARIES, key=lambda name: float(losses[name].mean()))
+    skills = {name: 1000.0 * float((base - losses[name]).mean()) for name in ("mean", library)}
+    figures[f"{within} mean, times the best library"] = Figure(
+        skills["mean"] / skills[library],
+        "times",
+        ">= 1.15",
+        f"{skills['mean']:+.1f} and {skills[library]:+.1f}, {library}",
+    )
+    tree = min(("xgboost", "lightgbm"), key=lambda name: float(losses[name].mean()))
+    for name in ("nhits", "patchtst"):
+        gains = losses[tree] - losses[name]
+        gain = interval(rows, gains)
+        by_symbol = ", ".join(
+            f"{symbol} {1000.0 * float(gains[rows.symbol == number].mean()):+.1f}"
+            for number, symbol in enumerate(sorted(SYMBOLS))
+        )
+        figures[f"{within} {name} over {tree}"] = Figure(gain.value, "mnat", ">= -2", f"{words(gain)}; {by_symbol}")
     return figures
 
 

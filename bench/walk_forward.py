@@ -36,7 +36,7 @@ SEED: Final = 1
 SYMBOLS: Final = ("BTCUSDT", "ETHUSDT", "LINKUSDT", "DOTUSDT")
 INTERVALS: Final = {"1h": 3_600_000, "15m": 900_000}
 TREES: Final = "core-28"
-NETWORKS: Final = "window-7"
+NETWORKS: Final = {"1h": "window-1h-12", "15m": "window-15m-11"}
 WINDOW: Final = 64
 KEPT: Final = Path(__file__).parent / "out" / "skill"
 
@@ -52,7 +52,7 @@ class Effort(NamedTuple):
 
 SMALL: Final = {"mixed": 1, "width": 32, "feedforward": 64}
 """PatchTST with all features in one token, at a tenth of the time."""
-WHOLE: Final = Effort(1, 2, {"nhits": {"seeds": 3}, "patchtst": {**SMALL, "seeds": 3}})
+WHOLE: Final = Effort(1, 1, {"nhits": {"seeds": 3}, "patchtst": {**SMALL, "seeds": 3}})
 QUICK: Final = Effort(6, 12, {"nhits": {"epochs": 3}, "patchtst": {**SMALL, "epochs": 3}})
 FAMILIES: Final = ("logistic", "xgboost", "lightgbm", "nhits", "patchtst")
 LIBRARIES: Final = ("library logistic", "library lightgbm")
@@ -109,7 +109,7 @@ def read(folder: Path, interval: str, symbols: tuple[str, ...] = SYMBOLS) -> dic
 
 def load(folder: Path, interval: str, symbols: tuple[str, ...] = SYMBOLS) -> Data:
     """Return the labelled windows of the symbols' files in a folder, of the sets of the comparison of pools."""
-    [data] = tables(read(folder, interval, symbols), INTERVALS[interval], [(SETS[TREES], SETS[NETWORKS])])
+    [data] = tables(read(folder, interval, symbols), INTERVALS[interval], [(SETS[TREES], SETS[NETWORKS[interval]])])
     return data
 
 
@@ -123,7 +123,7 @@ def tables(bars: Mapping[str, Bars], interval_ms: int, pairs: Sequence[tuple[Fea
                 made[chosen.name, length] = assemble(series, length, interval_ms=interval_ms, horizon=HORIZON)
     common = reduce(np.intersect1d, [places(table.time, table.symbol) for table in made.values()])
     for name, table in made.items():
-        made[name] = _rows(table, np.flatnonzero(np.isin(places(table.time, table.symbol), common, assume_unique=True)))
+        made[name] = table.at(np.flatnonzero(np.isin(places(table.time, table.symbol), common, assume_unique=True)))
     return [_data(bars, trees, networks, made[trees.name, 1], made[networks.name, WINDOW]) for trees, networks in pairs]
 
 
@@ -140,10 +140,6 @@ def _data(bars: Mapping[str, Bars], trees: FeatureSet, networks: FeatureSet, new
 def places(time: Ints, symbol: Ints) -> Ints:
     """Return the bars of rows as numbers, in the order of time and then of symbols; no two are equal."""
     return time * 64 + symbol
-
-
-def _rows(table: Table, rows: Ints) -> Table:
-    return Table(table.windows.of(rows), table.time[rows], table.end[rows], table.z[rows], table.symbol[rows])
 
 
 def folds(
@@ -178,11 +174,10 @@ def folds(
 
 
 def _key(data: Data, family: str, interval: str, fold: int, effort: Effort) -> str:
-    every = effort.network_every if family in effort.params else effort.every
-    what = [data.digest, family, interval, fold, FOLDS, SEED, every, dict(effort.params.get(family, {}))]
-    chosen, usual = (data.networks, NETWORKS) if family in effort.params else (data.trees, TREES)
-    if chosen.name != usual:
-        what.append(chosen.digest.hex())
+    network = family in effort.params
+    every, chosen = (effort.network_every, data.networks) if network else (effort.every, data.trees)
+    params = {} if family in LIBRARIES else complete(family_named(family), dict(effort.params.get(family, {})))
+    what = [data.digest, family, chosen.digest.hex(), interval, fold, FOLDS, SEED, every, params]
     return f"{interval}-{fold}-{family.replace(' ', '-')}-{hashlib.sha256(json.dumps(what).encode()).hexdigest()[:12]}"
 
 

@@ -28,10 +28,16 @@ Floats = NDArray[np.float32]
 
 
 class Net(Protocol):
-    """A classifier that can be set to the class prior."""
+    """A classifier whose forward pass returns logits [B, 3]."""
 
     def begin(self, log_prior: Tensor) -> None:
         """Initialise the network so that it predicts ``log_prior`` before its first step."""
+
+    def outputs(self, x: Tensor) -> Tensor:
+        """Return [B, 3 + K]: the logits, and K outputs that are learned beside them."""
+
+    def served(self) -> dict[str, Tensor]:
+        """Return the weights that the logits depend on, by name."""
 
 
 class Best(NamedTuple):
@@ -84,7 +90,8 @@ def _epochs(
         net.train()
         total = 0.0
         for rows in np.array_split(random.permutation(len(train.y)), steps // epochs):
-            part = Sample(train.x[rows], train.y[rows], train.weight[rows], train.offset)
+            ahead = None if train.ahead is None else train.ahead[rows]
+            part = Sample(train.x[rows], train.y[rows], train.weight[rows], train.offset, ahead)
             total += _step(net, optimiser, part, params) * len(rows)
             cycle.step()
         net.eval()
@@ -103,8 +110,14 @@ def _step(net: nn.Module, optimiser: torch.optim.Optimizer, rows: Sample, params
     x = torch.from_numpy(np.asarray(rows.x, dtype=np.float32))
     y, weight = torch.from_numpy(rows.y), torch.from_numpy(rows.weight)
     optimiser.zero_grad(set_to_none=True)
-    logits = net(x) if rows.offset is None else net(x) + torch.from_numpy(rows.offset.astype(np.float32))
+    outputs = net.outputs(x)
+    logits, further = outputs[:, :3], outputs[:, 3:]
+    if rows.offset is not None:
+        logits = logits + torch.from_numpy(rows.offset.astype(np.float32))
     losses = functional.cross_entropy(logits, y, reduction="none", label_smoothing=params["smoothing"])
+    if rows.ahead is not None and further.shape[1]:
+        missed = functional.smooth_l1_loss(further, torch.from_numpy(rows.ahead), reduction="none")
+        losses = losses + params["auxiliary"] * missed.mean(dim=1)
     loss = (losses * weight).sum() / weight.sum()
     loss.backward()
     nn.utils.clip_grad_norm_(net.parameters(), params["clip"])
@@ -113,5 +126,5 @@ def _step(net: nn.Module, optimiser: torch.optim.Optimizer, rows: Sample, params
 
 
 def arrays_of(net: nn.Module) -> dict[str, NDArray[Any]]:
-    """Return the weights by name, without the batch counts of normalisations, which are not used to predict."""
-    return {name: value.detach().numpy() for name, value in net.state_dict().items() if value.is_floating_point()}
+    """Return the served weights by name, without the batch counts of normalisations, which are not used to predict."""
+    return {name: value.detach().numpy() for name, value in net.served().items() if value.is_floating_point()}

@@ -28,6 +28,7 @@ from shared.families.base import (
 from shared.families.libraries import library
 from shared.families.tensors import arrays_in, written
 from shared.families.windows import CutWindows
+from shared.labels.ahead import COLUMNS
 
 FILE: Final = "weights.safetensors"
 LARGEST: Final = 4096
@@ -46,12 +47,14 @@ TRAINING: Final[Params] = MappingProxyType(
         "clip": 1.0,
         "smoothing": 0.0,
         "seeds": 1,
+        "auxiliary": 1.0,
     }
 )
 """How a network is trained. ``patience``: epochs without gain on the validation part after which a fit stops; ``rate``:
 the highest learning rate; ``clip``: the largest norm of a gradient; ``smoothing``: the share of each label that is
 given to all classes (it distorts probabilities, so leave it at 0 unless you calibrate); ``seeds``: networks that are
-averaged."""
+averaged; ``auxiliary``: the weight of a second loss, that of the volatility over the label's horizon, which is learned
+from the same inner state as the class and is not served (0: none)."""
 
 
 class Serving(Protocol):
@@ -104,6 +107,11 @@ class SequenceFamily:
     sizes: tuple[str, ...]
     """The parameters that are whole numbers from 1 to 4096."""
 
+    def further(self, params: Params) -> int:
+        """Return the number of outputs that are trained and not served. Artifacts from before there were any have no
+        such parameter."""
+        return COLUMNS if params.get("auxiliary", 0) > 0 else 0
+
     def network(self, features: int, params: Params) -> Any:
         """Return an untrained network in torch. Raises ``ValueError`` for sizes that do not fit together."""
         raise NotImplementedError
@@ -153,9 +161,12 @@ class SequenceFamily:
         for name in ("dropout", "head_dropout", "smoothing"):
             if not 0 <= params.get(name, 0) < 1:
                 raise ValueError(f"family {self.name!r}: {name} is {params[name]}, expected at least 0 and below 1")
-        for name in ("rate", "clip", "decay"):
-            if not 0 <= params[name] < math.inf or (name != "decay" and not params[name]):
-                raise ValueError(f"family {self.name!r}: {name} is {params[name]}, expected above 0 (decay: or 0)")
+        for name in ("rate", "clip"):
+            if not 0 < params[name] < math.inf:
+                raise ValueError(f"family {self.name!r}: {name} is {params[name]}, expected above 0")
+        for name in ("decay", "auxiliary"):
+            if not 0 <= params.get(name, 0) < math.inf:
+                raise ValueError(f"family {self.name!r}: {name} is {params[name]}, expected at least 0")
 
     def save(self, model: Members) -> dict[str, bytes]:
         """Return one safetensors file. The tensors of member 0 are named ``0.<name>``."""

@@ -106,6 +106,7 @@ _BITCOIN_LEAN: Final = (
 )
 _HOUR: Final = ("log_season_24", "log_season_168", "log_surprise_24")
 _QUARTER: Final = ("log_season_96", "log_surprise_96")
+_VOLUME: Final = ("volume_share_20", "volume_z_48")
 
 DEFAULT: Final = "core-28"
 
@@ -123,6 +124,8 @@ SETS: Final[dict[str, FeatureSet]] = {
         feature_set("flow-38", *_CORE, *(feature.name for feature in FLOW)),
         feature_set("window-flow-10", *_WINDOW, "taker_imbalance_1", "log_trades_4_64", "log_trade_size_4_64"),
         feature_set("window-1h-10", *_WINDOW, *_HOUR),
+        feature_set("window-1h-12", *_WINDOW, *_HOUR, *_VOLUME),
+        feature_set("window-15m-11", *_WINDOW, *_QUARTER, *_VOLUME),
         feature_set("context-36", *_CORE, *_BITCOIN_LEAN),
         feature_set("context-38", *_CORE, *_BITCOIN),
         feature_set("derivatives-39", *_CORE, *(feature.name for feature in DERIVATIVES)),
@@ -130,9 +133,9 @@ SETS: Final[dict[str, FeatureSet]] = {
     )
 }
 """All feature sets by name. The first is the default; it has stationary features only. ``window-...`` are for models
-whose input is a window of vectors; they omit features that such a model can compute from the window. ``season-...`` and
-``window-1h-...`` are for bars of one length each, since a day is another number of bars at another length. ``flow-...``
-and ``window-flow-...`` need bars with the number of trades, the quote volume and the taker volume. ``context-...`` need
-the bars of BTCUSDT as well as those of each symbol (``context-36`` shows a lead better than ``context-38``, with fewer
-features), ``derivatives-...`` its funding rates, open interest, mark and index prices, and ``book-...`` the top of its
-book. What each gained on real bars is in ``docs/explanation/features.md``."""
+whose input is a window of vectors; they omit features that such a model can compute from the window. ``season-...``,
+``window-1h-...`` and ``window-15m-...`` are for bars of one length each, since a day is another number of bars at
+another length. ``flow-...`` and ``window-flow-...`` need bars with the number of trades, the quote volume and the taker
+volume. ``context-...`` need the bars of BTCUSDT as well as those of each symbol (``context-36`` shows a lead better
+than ``context-38``, with fewer features), ``derivatives-...`` its funding rates, open interest, mark and index prices,
+and ``book-...`` the top of its book. What each gained on real bars is in ``docs/explanation/features.md``."""

@@ -7,7 +7,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 from msgspec import Struct
@@ -17,6 +17,7 @@ from shared.bars import Bars
 from shared.families.windows import CutWindows
 from shared.features import BarArrays as Columns
 from shared.features import FeatureSet, history
+from shared.labels.ahead import volatility_ahead
 from shared.labels.batch import moves
 from shared.training.splits import SplitError
 
@@ -49,13 +50,26 @@ class Table(NamedTuple):
     they are used, the rest [N].
 
     ``time`` is the open time of the window's last bar, ``end`` that of the label's last bar (ms), ``z`` the move in
-    units of volatility, ``symbol`` the symbol's position in the order of names."""
+    units of volatility, ``symbol`` the symbol's position in the order of names, ``ahead`` [N, 2] the volatility over
+    the horizon (``shared.labels.ahead``)."""
 
     windows: CutWindows
     time: Ints
     end: Ints
     z: Floats
     symbol: Ints
+    ahead: Floats
+
+    def at(self, rows: NDArray[np.intp]) -> Self:
+        """Return a table of these rows."""
+        return self._replace(
+            windows=self.windows.of(rows),
+            time=self.time[rows],
+            end=self.end[rows],
+            z=self.z[rows],
+            symbol=self.symbol[rows],
+            ahead=self.ahead[rows],
+        )
 
 
 class ReferenceMissingError(SplitError):
@@ -102,7 +116,7 @@ def _inside(open_time: Ints, span: TrainingSpan) -> NDArray[np.bool_]:
 
 def assemble(series: Mapping[str, SymbolSeries], window: int, *, interval_ms: int, horizon: int) -> Table:
     """Return windows and labels of all symbols, joined by bar. No window and no label spans a gap or two symbols."""
-    columns: list[tuple[Float32s, NDArray[np.intp], Ints, Ints, Floats, Ints]] = []
+    columns: list[tuple[Float32s, NDArray[np.intp], Ints, Ints, Floats, Ints, Floats]] = []
     before = 0
     for number, symbol in enumerate(sorted(series)):
         one = series[symbol]
@@ -111,15 +125,15 @@ def assemble(series: Mapping[str, SymbolSeries], window: int, *, interval_ms: in
         _, of_vector, of_label = np.intersect1d(
             one.open_time[ends], labelled.open_time, assume_unique=True, return_indices=True
         )
-        time, last = labelled.open_time[of_label], before + ends[of_vector]
-        columns.append(
-            (one.vectors, last, time, labelled.end[of_label], labelled.z[of_label], np.full(len(time), number))
-        )
+        time, end, last = labelled.open_time[of_label], labelled.end[of_label], before + ends[of_vector]
+        bars = one.bars
+        ahead = volatility_ahead(bars.open_time, bars.close, bars.high, bars.low, interval_ms, time, end)
+        columns.append((one.vectors, last, time, end, labelled.z[of_label], np.full(len(time), number), ahead))
         before += len(one.vectors)
-    vectors, lasts, time, end, z, symbols = (np.concatenate(parts) for parts in zip(*columns, strict=True))
+    vectors, lasts, time, end, z, symbols, ahead = (np.concatenate(parts) for parts in zip(*columns, strict=True))
     order = np.argsort(time, kind="stable")
     windows = CutWindows(vectors, lasts[order], window)
-    return Table(windows, time[order], end[order], z[order], symbols[order])
+    return Table(windows, time[order], end[order], z[order], symbols[order], ahead[order])
 
 
 def require_rows(table: Table, series: Mapping[str, SymbolSeries], horizon: int) -> None:

@@ -12,14 +12,15 @@ from shared.settings import Settings
 OF_WINDOWS: Final = "window-7"
 """The set for families that read windows of vectors. On real bars it gains less than the default set at 1 hour and more
 at 15 minutes, and takes half of the time or less (docs/explanation/features.md)."""
-OF_HOURS: Final = "window-1h-10"
-"""The same with the seasons of bars of an hour, with which networks gain more on such bars. An installation that
-computes it has such bars."""
+OF_LENGTHS: Final = ("window-1h-12", "window-15m-11", "window-1h-10")
+"""The same with the seasons of bars of one length, and with volumes, with which networks gain more on such bars: the
+best first. An installation that computes one of them has such bars."""
 SET: Final = click.option(
     "--set",
     "set_name",
     type=click.Choice(sorted(FEATURE_SETS)),
-    help=f"Feature set. Default: for networks {OF_HOURS} or {OF_WINDOWS} if `[features] sets` has it, else {DEFAULT}.",
+    help=f"Feature set. Default: for networks the first of {', '.join((*OF_LENGTHS, OF_WINDOWS))} that "
+    f"`[features] sets` has, else {DEFAULT}.",
 )
 
 
@@ -30,5 +31,5 @@ def set_for(family: str, given: str | None, settings: Settings) -> str:
         return given
     kind = family_named(family)
     windows = kind.window(complete(kind, {})) > 1
-    served = [name for name in (OF_HOURS, OF_WINDOWS) if windows and name in settings.features.sets]
+    served = [name for name in (*OF_LENGTHS, OF_WINDOWS) if windows and name in settings.features.sets]
     return served[0] if served else DEFAULT

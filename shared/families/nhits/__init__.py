@@ -37,7 +37,7 @@ class NHiTS(SequenceFamily):
             "coarse_every": 8,
             "middle_every": 4,
             "fine_every": 1,
-            "hidden": 64,
+            "hidden": 16,
             "layers": 2,
             "dropout": 0.2,
             "decay": 0.05,
@@ -51,7 +51,8 @@ class NHiTS(SequenceFamily):
 
     def network(self, features: int, params: Params) -> Any:
         """See ``SequenceFamily.network``."""
-        return network_module(self.name).Classifier(self._body(features, params))
+        body = self._body(features, params)
+        return network_module(self.name).Classifier(body._replace(outputs=body.outputs + self.further(params)))
 
     def serving(self, weights: Mapping[str, NDArray[Any]], features: int, params: Params) -> NHitsForward:
         """See ``SequenceFamily.serving``."""

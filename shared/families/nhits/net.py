@@ -83,20 +83,35 @@ class Forecaster(nn.Module):
 class Classifier(nn.Module):
     """Maps windows [B, L, C] to logits [B, 3]. Each class has a trajectory over the label's horizon, interpolated from
     knots like a forecast; its logit is the mean of the trajectory. Initially the knots are near 0 and ``prior`` is the
-    log prior, so that the network predicts the class prior before the first step."""
+    log prior, so that the network predicts the class prior before the first step. Outputs of the body beyond the three
+    classes are learned beside them and not served."""
 
     def __init__(self, body: NHitsBody) -> None:
         super().__init__()
         self.stacks = Residuals(body)
-        self.prior = nn.Parameter(torch.zeros(3))
+        self.prior = nn.Parameter(torch.zeros(body.outputs))
         for block in self.stacks.blocks:
             nn.init.normal_(block.knots.weight, std=1e-3)
             nn.init.zeros_(block.knots.bias)
 
     def begin(self, log_prior: Tensor) -> None:
         """See ``shared.families.learning.Net``."""
-        self.prior.data.copy_(log_prior)
+        self.prior.data[:3].copy_(log_prior)
+
+    def outputs(self, x: Tensor) -> Tensor:
+        """See ``shared.families.learning.Net``."""
+        return self.prior + self.stacks(x.transpose(1, 2)).mean(-1)
+
+    def served(self) -> dict[str, Tensor]:
+        """See ``shared.families.learning.Net``."""
+        weights = dict(self.state_dict())
+        weights["prior"] = self.prior[:3]
+        for number, block in enumerate(self.stacks.blocks):
+            for part in ("weight", "bias"):
+                name = f"stacks.blocks.{number}.knots.{part}"
+                weights[name] = weights[name][: 3 * block.count]
+        return weights
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits [B, 3]."""
-        return self.prior + self.stacks(x.transpose(1, 2)).mean(-1)
+        return self.outputs(x)[:, :3]

@@ -84,6 +84,7 @@ class PatchTST(SequenceFamily):
             self._body(features, params),
             instance=bool(params["instance"]),
             head_dropout=float(params["head_dropout"]),
+            further=self.further(params),
         )
 
     def serving(self, weights: Mapping[str, NDArray[Any]], features: int, params: Params) -> PatchTSTForward:

@@ -152,24 +152,33 @@ class Classifier(nn.Module):
 
     ``instance``: each window is normalised as in the paper. Mean and log deviation of each channel are inputs of the
     head, so that the level is not lost. Initially the head's weights are near 0 and its bias is the log prior, so that
-    the network predicts the class prior before the first step."""
+    the network predicts the class prior before the first step. ``further``: outputs of the head that are learned beside
+    the classes and not served."""
 
-    def __init__(self, body: PatchTSTBody, *, instance: bool, head_dropout: float) -> None:
+    def __init__(self, body: PatchTSTBody, *, instance: bool, head_dropout: float, further: int = 0) -> None:
         super().__init__()
         self.instance = instance
         self.encoder = PatchTSTEncoder(body)
         self.of_channel = None if body.mixed else nn.Parameter(torch.zeros(body.channels, 1, body.width))
         wide = body.pooled + 2 * body.channels * instance
         self.drop = nn.Dropout(head_dropout)
-        self.head = nn.Linear(wide, 3)
+        self.head = nn.Linear(wide, 3 + further)
         nn.init.normal_(self.head.weight, std=1e-3)
 
     def begin(self, log_prior: Tensor) -> None:
         """See ``shared.families.learning.Net``."""
-        self.head.bias.data.copy_(log_prior)
+        self.head.bias.data[:3].copy_(log_prior)
+
+    def served(self) -> dict[str, Tensor]:
+        """See ``shared.families.learning.Net``."""
+        return dict(self.state_dict()) | {"head.weight": self.head.weight[:3], "head.bias": self.head.bias[:3]}
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits [B, 3]."""
+        return self.outputs(x)[:, :3]
+
+    def outputs(self, x: Tensor) -> Tensor:
+        """See ``shared.families.learning.Net``."""
         inner, removed = x.transpose(1, 2), None
         if self.instance:
             inner, removed = normalised(inner)

@@ -7,6 +7,8 @@ from services.console.training.sets import set_for
 from shared.settings import Settings
 
 HOURS = replace(Settings(), features=replace(Settings().features, sets=("window-7", "window-1h-10", "core-28")))
+VOLUMES = replace(HOURS, features=replace(HOURS.features, sets=("window-1h-10", "window-1h-12")))
+QUARTERS = replace(HOURS, features=replace(HOURS.features, sets=("window-15m-11", "window-7")))
 BOTH = replace(Settings(), features=replace(Settings().features, sets=("core-28", "window-7")))
 
 
@@ -16,6 +18,8 @@ BOTH = replace(Settings(), features=replace(Settings().features, sets=("core-28"
         ("nhits", BOTH, "window-7"),
         ("patchtst", BOTH, "window-7"),
         ("nhits", HOURS, "window-1h-10"),
+        ("nhits", VOLUMES, "window-1h-12"),
+        ("patchtst", QUARTERS, "window-15m-11"),
         ("lightgbm", HOURS, "core-28"),
         ("lightgbm", BOTH, "core-28"),
         ("nhits", Settings(), "core-28"),

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from shared.families import FAMILIES, Epoch, Family, Sample, WeightsError, complete, learning
+from shared.families.losses import mean_log_loss
 from shared.families.sequence import FILE
 from shared.families.tensors import arrays_in, written
 from shared.labels.batch import classes
@@ -103,10 +104,51 @@ def test_rows_without_weight_teach_nothing(family: Family) -> None:
     lying = train.y.copy()
     lying[::2] = rng.integers(0, 3, 150)
     params = params_of(family.name, epochs=2)
+    true = rng.standard_normal((300, 2)).astype(np.float32)
+    wrong = np.where(weight[:, None] == 0, np.float32(9), true)
     honest, other = (
-        family.fit(Sample(train.x, y, weight), held, 1, params).model.logits(held.x) for y in (train.y, lying)
+        family.fit(Sample(train.x, y, weight, ahead=ahead), held, 1, params).model.logits(held.x)
+        for y, ahead in ((train.y, true), (lying, wrong))
     )
     assert honest.tobytes() == other.tobytes()
+
+
+def moving(seed: int, rows: int) -> Sample:
+    """Whether the price moves follows the window, but one class shows little of it: half of them are of chance. The
+    volatility ahead shows all of it."""
+    x, random = windows(seed, rows), np.random.default_rng(seed + 100)
+    signal = 2 * x[:, :, 0].mean(axis=1)
+    z = np.exp(signal) * random.standard_normal(rows)
+    return Sample(x, classes(z, 0.7), np.ones(rows), ahead=np.stack([signal, signal], axis=1).astype(np.float32))
+
+
+def test_the_volatility_ahead_teaches_what_few_classes_do_not_show(family: Family) -> None:
+    train, held = moving(1, 300), moving(2, 2000)
+    losses = []
+    for weight in (0, 5):
+        found = family.fit(train, held, 1, params_of(family.name, epochs=12, auxiliary=weight)).model.logits(held.x)
+        losses.append(mean_log_loss(found, held.y, held.weight))
+    assert losses[1] < losses[0] - 0.01
+
+
+def test_without_its_weight_or_its_values_the_fit_is_that_of_classes_alone(family: Family) -> None:
+    train, held = moving(1, 300), moving(2, 100)
+    alone = params_of(family.name, epochs=2, auxiliary=0)
+    before = {name: value for name, value in alone.items() if name != "auxiliary"}
+    bits = [
+        family.fit(sample, held, 1, params).model.logits(held.x).tobytes()
+        for sample, params in ((train, alone), (train, before), (train._replace(ahead=None), alone))
+    ]
+    assert bits[0] == bits[1] == bits[2]
+
+
+def test_only_the_three_classes_are_served(family: Family) -> None:
+    train, held = moving(1, 300), moving(2, 100)
+    sizes = [
+        {name: array.shape for name, array in family.fit(train, held, 1, params).model.nets[0].weights.items()}
+        for params in (params_of(family.name, epochs=1, auxiliary=weight) for weight in (0, 1))
+    ]
+    assert sizes[0] == sizes[1]
 
 
 def altered(family: Family, change: str) -> bytes:
