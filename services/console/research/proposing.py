@@ -20,7 +20,7 @@ from shared.report.tables import TextTable
 from shared.report.text import moment
 from shared.tuning.proposal import ComparedPart, NothingToCompareError, PolicyProposal, TriedPolicy
 from shared.tuning.proposal import propose as proposed
-from shared.tuning.rounds import decided_rounds
+from shared.tuning.rounds import recorded_rounds
 
 
 @click.command()
@@ -81,14 +81,8 @@ def propose(
 def proposal(source: Recording, span: EntryRange, share: float, *, stacker: bool) -> PolicyProposal:
     """Return what was tried on the recorded rounds of all partitions. Raises ``NothingToCompareError``."""
     configurations = Configurations(source, Findings())
-    state = configurations.newest
-    rounds = [
-        each
-        for partition in range(max(1, state.partitions))
-        for each in decided_rounds(source, configurations, partition, span)
-    ]
-    rounds.sort(key=lambda each: (each.open_time, each.symbol))
-    return proposed(rounds, state.policy, share=share, stacker=stacker)
+    rounds = recorded_rounds(source, configurations, span)
+    return proposed(rounds, configurations.newest.policy, share=share, stacker=stacker)
 
 
 def table(found: PolicyProposal) -> TextTable:
