@@ -1,4 +1,4 @@
-"""Fits of a stacker beside the jobs of models: their order, their limits, their states."""
+"""Fits of a stacker and the jobs of models: their order, their limits, their states."""
 
 from typing import Any
 
