@@ -120,7 +120,7 @@ async def test_a_job_is_compared_with_the_champion_of_its_model(
         assert words in page
     assert [fit["state"] for fit in screen["fits"]] == ["rejected", "completed"]
     jobs = (await answer(served, "/training")).text
-    for words in ("Stackers", "no certain gain", "Fitted voting policy", "2 penalties"):
+    for words in ("Stackers", "no certain gain", "Fitted voting policy", "Penalties tried (2)"):
         assert words in jobs
     assert "HOLD in 100 %" in (await answer(served, "/training")).text
     assert (await answer(served, "/training/00000000")).status_code == 404
