@@ -84,7 +84,7 @@ class Stacked:
 def shipped(rounds: Fitting) -> Floats | None:
     """Choose as ``conclave vote propose --stacker`` does."""
     try:
-        return stacking.chosen_fit(rounds)
+        return stacking.chosen_fit(rounds).numbers
     except NoStackerError:
         return None
 

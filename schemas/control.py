@@ -270,7 +270,7 @@ class SetTrainingPolicy(Struct, frozen=True, tag="set_training_policy"):
     ``shadow``: whether an accepted candidate is put in shadow. ``sanity``: whether an artifact that fails the fixed
     sanity checks is refused, or the checks are only reported. ``revised_bars``: whether labels are computed from the
     later content of bars that their exchange changed after their close; if not, from the first, on which decisions
-    were made."""
+    were made. ``stacker_hours``: the time from one request for a stacker to the next (0: no schedule)."""
 
     schedule_hours: Annotated[int, Meta(ge=0, le=87_600)] = 168
     window_days: Annotated[int, Meta(ge=1, le=3_650)] = 30
@@ -282,6 +282,7 @@ class SetTrainingPolicy(Struct, frozen=True, tag="set_training_policy"):
     shadow: bool = True
     sanity: Literal["report", "refuse"] = "report"
     revised_bars: bool | UnsetType = UNSET
+    stacker_hours: Annotated[int, Meta(ge=0, le=87_600)] | UnsetType = UNSET
 
 
 class SetExecutionPolicy(Struct, frozen=True, omit_defaults=True, tag="set_execution_policy"):

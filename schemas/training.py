@@ -1,10 +1,11 @@
-"""The ``training`` stream: training requests, the progress of each job, and its result."""
+"""The ``training`` stream: requests for artifacts and for stackers, the progress of each job, and its result."""
 
 from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from schemas.common import DigestHex, EventHex, IntervalMs, Milliseconds, Name, Probabilities, Real, Symbol, Text
+from schemas.control import SetVotingPolicy
 
 Count = Annotated[int, Meta(ge=0)]
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
@@ -219,12 +220,119 @@ class TrainingRejected(Struct, frozen=True, tag="training.rejected"):
 
 class TrainingFailed(Struct, frozen=True, tag="training.failed"):
     """The job ended without a result, and not because of the data: it crashed, ran out of memory or disk, could not
-    read its input, could not register the artifact, or was interrupted too often."""
+    read its input, could not register the artifact, or was interrupted too often. ``model`` is ``ensemble`` for the fit
+    of a stacker."""
 
     request: EventHex
     model: Name
     reason: Literal["crashed", "out_of_memory", "out_of_disk", "unreadable", "interrupted", "unregistered"]
     detail: Text
+    at: Milliseconds
+
+
+StackedPool = Literal["logpool", "mean", "logmean"]
+"""The pool below a stacker."""
+
+
+class StackerRequested(Struct, frozen=True, tag="stacker.requested"):
+    """A request to fit a stacker on recorded rounds. The id of this event is the id of the job.
+
+    ``base``: the pool below it; None: that of the policy in force. The rounds are those that were decided after
+    ``since`` and until ``until`` (None: all). It is fitted on the first ``share`` of them, and compared with the policy
+    in force on the others. ``forced``: the budget does not apply."""
+
+    cause: Literal["operator", "schedule"]
+    actor: Annotated[str, Meta(min_length=1, max_length=64)]
+    reason: Annotated[Text, Meta(min_length=1)]
+    at: Milliseconds
+    base: StackedPool | None = None
+    since: Milliseconds | None = None
+    until: Milliseconds | None = None
+    share: Annotated[float, Meta(gt=0.0, lt=1.0)] = 0.6
+    forced: bool = False
+
+
+class RoundEnds(Struct, frozen=True):
+    """How far a partition is read: the ids of the last entries of ``decisions`` and ``scores`` to be used."""
+
+    partition: Count
+    decisions: str
+    scores: str
+
+
+class StackerStarted(Struct, frozen=True, tag="stacker.started"):
+    """The fit has started, for the ``attempt``-th time. Together with the request this fixes its rounds: no entry later
+    than ``ends``, and none of the control stream later than ``control``."""
+
+    request: EventHex
+    attempt: Annotated[int, Meta(ge=1)]
+    control: str
+    ends: tuple[RoundEnds, ...]
+    worker: Text
+    at: Milliseconds
+
+
+class PenaltyTried(Struct, frozen=True):
+    """What a penalty gains over the pool on the later rounds of the fit, fitted on its earlier ones: thousandths of a
+    nat a round, with two standard errors on both sides. ``least``: the gain of the symbol that gains least."""
+
+    penalty: Real
+    value: Real
+    low: Real
+    high: Real
+    least: Real
+
+
+class PolicyGain(Struct, frozen=True):
+    """What a policy gains over the one in force on ``rounds`` rounds: ``value`` in log score (thousandths of a nat a
+    round), ``money`` in return after costs (basis points a round), each with a 95 % interval over blocks."""
+
+    rounds: Count
+    value: Real
+    low: Real
+    high: Real
+    money: Real
+    money_low: Real
+    money_high: Real
+
+
+class StackerFitted(Struct, frozen=True, tag="stacker.fitted"):
+    """The job has fitted a stacker. ``policy`` is the voting policy that has its numbers and names the artifacts that
+    vote; ``digest`` is its name in shadow. It is in shadow by ``version`` of the control stream if ``shadow``, else
+    ``note`` says why it is not. It does not decide until it is promoted.
+
+    ``rounds``: the rounds of the fit. ``penalty`` is the one of ``tried`` that was used. ``later``: its gain on rounds
+    after those of the fit. ``scale`` and ``money_scale``: for ``StartPolicyShadow``."""
+
+    request: EventHex
+    policy: SetVotingPolicy
+    digest: DigestHex
+    rounds: Count
+    penalty: Real
+    tried: tuple[PenaltyTried, ...]
+    later: PolicyGain
+    scale: Real
+    money_scale: Real
+    seconds: Real
+    version: Count
+    shadow: bool
+    at: Milliseconds
+    note: Text = ""
+
+
+FitRejection = Literal["too_few_rounds", "no_certain_gain", "worse_later"]
+
+
+class StackerRejected(Struct, frozen=True, tag="stacker.rejected"):
+    """The job has found no stacker to propose: there are too few rounds, no penalty of ``tried`` gains with certainty
+    and at no symbol's cost, or the one that does is worse than the policy in force on the rounds after those of the
+    fit. ``evidence`` says it with figures."""
+
+    request: EventHex
+    reason: FitRejection
+    evidence: Text
+    tried: tuple[PenaltyTried, ...]
+    seconds: Real
     at: Milliseconds
 
 
@@ -236,4 +344,8 @@ TrainingEvent = (
     | TrainingCompleted
     | TrainingRejected
     | TrainingFailed
+    | StackerRequested
+    | StackerStarted
+    | StackerFitted
+    | StackerRejected
 )

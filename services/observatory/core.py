@@ -49,6 +49,7 @@ from shared.gates.policy import DefaultPolicy
 from shared.log import GroupView, StreamKey
 from shared.log.leases import id_order
 from shared.report.fold import Shadows, evolve
+from shared.training.fits import Fit
 
 FROM_THE_BEGINNING: Final = ("orders", "gates", "readiness", "training")
 """Streams of few entries, all of which count: positions are a fold of all fills."""
@@ -66,8 +67,8 @@ class State(Struct):
 
     ``verdicts``, ``workers``: by artifact and partition. ``versions``: the decisions under each version. ``index``: the
     entry of a verdict or load by its event id. ``trained``: the last entry of ``training`` about an artifact.
-    ``jobs``: the newest training jobs. ``policies``: the rounds of voting policies in shadow, by digest and partition.
-    ``read``: how many events of each stream were folded."""
+    ``jobs``: the newest training jobs; ``fits``: those of stackers. ``policies``: the rounds of voting policies in
+    shadow, by digest and partition. ``read``: how many events of each stream were folded."""
 
     policy: DefaultPolicy = DefaultPolicy()
     series: dict[str, SeriesState] = field(default_factory=dict)
@@ -84,6 +85,7 @@ class State(Struct):
     jobs: dict[str, ObservedJob] = field(default_factory=dict)
     read: dict[str, int] = field(default_factory=dict)
     policies: dict[str, PolicyRounds] = field(default_factory=dict)
+    fits: dict[str, Fit] = field(default_factory=dict)
 
 
 _decode: Final = msgspec.msgpack.Decoder(State).decode
@@ -160,7 +162,7 @@ def apply(state: State, place: StreamKey, entry: str, envelope: Envelope[Any]) -
                 put_newest(state.index, envelope.id.hex(), f"{partition} {entry}", INDEXED)
             note_worker(state.workers, partition, event)
         case "training":
-            note_job(state.jobs, envelope)
+            note_job(state.jobs, state.fits, envelope)
             if (artifact := artifact_of(event)) is not None:
                 put_newest(state.trained, artifact, entry, INDEXED)
         case "venue":

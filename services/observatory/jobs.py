@@ -1,15 +1,16 @@
 """What is kept of training jobs: the newest, each with its losses step by step. Pure."""
 
-from typing import Final
+from typing import Any, Final
 
 from msgspec import Struct, field
 
 from schemas.codec import Envelope
-from schemas.training import TrainingEvent, TrainingProgressed, TrainingRequested, TrainingStarted
-from shared.training.jobs import Job
+from schemas.training import StackerRequested, TrainingEvent, TrainingProgressed, TrainingRequested, TrainingStarted
+from shared.training.fits import Fit
+from shared.training.jobs import Job, apply_to
 
 JOBS: Final = 60
-"""The newest jobs that are kept."""
+"""The newest jobs of models that are kept, and the newest fits of stackers."""
 STEPS: Final = 400
 """The most steps of one curve. A longer one is thinned to every second step."""
 
@@ -31,19 +32,28 @@ class ObservedJob(Struct):
     steps: list[TrainingStep] = field(default_factory=list)
 
 
-def note_job(jobs: dict[str, ObservedJob], envelope: Envelope[TrainingEvent]) -> None:
+def note_job(jobs: dict[str, ObservedJob], fits: dict[str, Fit], envelope: Envelope[TrainingEvent]) -> None:
     """Apply an event of the stream. An event of a job that is not kept, or has ended, is ignored."""
-    event = envelope.event
+    event, name = envelope.event, envelope.id.hex()
     if isinstance(event, TrainingRequested):
-        name = envelope.id.hex()
         jobs.setdefault(name, ObservedJob(Job(name, event)))
-        if len(jobs) > JOBS:
-            del jobs[next(iter(jobs))]
-        return
-    observed = jobs.get(event.request)
-    if observed is None or observed.job.ended is not None:
-        return
-    observed.job.apply(event)
+        _drop_oldest(jobs)
+    elif isinstance(event, StackerRequested):
+        fits.setdefault(name, Fit(name, event))
+        _drop_oldest(fits)
+    elif (fit := fits.get(event.request)) is not None:
+        apply_to(fit, event)
+    elif (observed := jobs.get(event.request)) is not None and observed.job.ended is None:
+        apply_to(observed.job, event)
+        _note_step(observed, event)
+
+
+def _drop_oldest(kept: dict[str, Any]) -> None:
+    if len(kept) > JOBS:
+        del kept[next(iter(kept))]
+
+
+def _note_step(observed: ObservedJob, event: TrainingEvent) -> None:
     if isinstance(event, TrainingStarted):
         observed.steps = []  # an attempt fits from the beginning
     if isinstance(event, TrainingProgressed) and (step := _step(event)) is not None:

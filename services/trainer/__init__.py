@@ -1,13 +1,14 @@
-"""The trainer: retrain models on request, by schedule, or because of drift or decay, and reject what collapsed.
+"""The trainer: retrain models and fit stackers, on request, by schedule, or because of drift or decay.
 
 Reads
     ``training`` and ``control`` from their beginning; ``InputsDrifted`` and ``SkillDecayed`` on ``gates`` of all
-    partitions; for a job ``market`` and ``features``, from Redis or from sealed files.
+    partitions; for a job ``market``, ``features`` and ``venue``, or ``decisions`` and ``scores`` for a stacker, from
+    Redis or from sealed files.
 Writes
     ``training``: requests by schedule, drift and decay, and the progress and result of each job. ``control``:
-    ``RegisterArtifact`` for each accepted artifact, and ``StartShadow`` if the training policy asks for it. Accepted
-    artifacts into the store; rejected ones into ``training/<job>/quarantine`` in the state folder. ``alarms``:
-    ``OwnerReplaced``.
+    ``RegisterArtifact`` for each accepted artifact; ``StartShadow``, or ``StartPolicyShadow`` for a stacker, if the
+    training policy asks for it. Accepted artifacts into the store; rejected ones into ``training/<job>/quarantine`` in
+    the state folder. ``alarms``: ``OwnerReplaced``.
 Remembers
     Its position on ``gates``. All else is the fold of ``training`` (``shared.training.jobs``).
 Refuses

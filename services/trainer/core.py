@@ -1,13 +1,13 @@
-"""Decide which models are to be retrained now, and why. Pure."""
+"""Decide which models are to be retrained now, and why, and whether a stacker is to be fitted. Pure."""
 
 from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
 from schemas.control import CommandRecorded, Promote, SetTrainingPolicy
 from schemas.gates import InputsDrifted, SkillDecayed
-from schemas.training import Cause, Recipe, TrainingRequested
+from schemas.training import Cause, Recipe, StackerRequested, TrainingRequested
 from shared.control import State, effect_of
-from shared.training.jobs import HOUR_MS, Jobs, scheduled
+from shared.training.jobs import HOUR_MS, Jobs, fit_due, scheduled
 
 GROUP: Final = "trainer"
 DAY_MS: Final = 24 * HOUR_MS
@@ -73,3 +73,12 @@ def request_of(due: Due, recipe: Recipe, policy: SetTrainingPolicy, now: int) ->
         window_ms=policy.window_days * DAY_MS,
         revised_bars=policy.revised_bars is True,
     )
+
+
+def stacker_by_schedule(jobs: Jobs, state: State, now: int) -> StackerRequested | None:
+    """Return the request for a stacker if one is due by the schedule of the training policy and models vote."""
+    policy = state.training
+    if not state.voting or not fit_due(jobs, policy, now):
+        return None
+    reason = f"{policy.stacker_hours} h since the last request, as scheduled by the training policy"
+    return StackerRequested(cause="schedule", actor=GROUP, reason=reason, at=now)

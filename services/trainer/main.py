@@ -7,16 +7,25 @@ from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import anyio
 from msgspec import structs
 
 from schemas.control import RegisterArtifact, StartShadow
-from schemas.training import TrainingCompleted, TrainingEvent, TrainingFailed, TrainingRequested, TrainingStarted
-from services.trainer.core import GROUP, Due, by_schedule, cause_of, promotions, request_of
+from schemas.training import (
+    StackerFitted,
+    StackerStarted,
+    TrainingCompleted,
+    TrainingEvent,
+    TrainingFailed,
+    TrainingRequested,
+    TrainingStarted,
+)
+from services.trainer.core import GROUP, Due, by_schedule, cause_of, promotions, request_of, stacker_by_schedule
 from services.trainer.running import run_child
-from services.trainer.task import STORE, Task, failed, folder_of
+from services.trainer.stackers import fixed_rounds, put_in_shadow
+from services.trainer.task import STORE, FitTask, Task, failed, folder_of
 from shared.artifacts.artifact import ArtifactError
 from shared.artifacts.registration import registration
 from shared.artifacts.store import ArtifactStore
@@ -29,6 +38,7 @@ from shared.runtime.entries import decoded
 from shared.runtime.loop import Loop, opened_loop
 from shared.runtime.process import missing_by
 from shared.settings import Settings
+from shared.training.fits import Fit
 from shared.training.jobs import ATTEMPTS, Job
 from shared.training.ledger import TRAINING, TrainingWriter
 from shared.training.recipe import recipe_of
@@ -39,6 +49,7 @@ POLL_S: Final = 0.5
 BATCH: Final = 1000
 FEWEST_ROWS: Final = 100
 """The fewest labelled rows when a job is run again: the training policy of that time may have changed."""
+_Started = TypeVar("_Started", TrainingStarted, StackerStarted)
 _log = logging.getLogger(GROUP)
 
 
@@ -58,13 +69,21 @@ async def run(settings: Settings, stop: anyio.Event, *, take_over: bool = False)
 async def train_again(settings: Settings, job: Job, started: TrainingStarted) -> list[TrainingEvent]:
     """Run a job once more from the same positions, in a temporary folder, and return its events. Nothing is stored, and
     nothing is written to the log."""
+    return await _again(settings, Task(job.id, job.request, started, settings.features.bridge, FEWEST_ROWS, "report"))
+
+
+async def fit_again(settings: Settings, fit: Fit, started: StackerStarted) -> list[TrainingEvent]:
+    """Fit a stacker once more from the same positions, and return the events. Nothing is written to the log."""
+    return await _again(settings, FitTask(fit.id, fit.request, started))
+
+
+async def _again(settings: Settings, task: Task | FitTask) -> list[TrainingEvent]:
     events: list[TrainingEvent] = []
 
     async def emit(event: TrainingEvent) -> None:
         events.append(event)
 
     with tempfile.TemporaryDirectory() as folder:
-        task = Task(job.id, job.request, started, settings.features.bridge, FEWEST_ROWS, "report")
         await run_child(task, Path(folder) / "again", settings, emit)
     return events
 
@@ -104,10 +123,11 @@ class Trainer:
             await self._run_job(job, stop)
 
     async def request_due(self) -> None:
-        """Request each retraining that is due by drift, decay or schedule."""
+        """Request each retraining that is due by drift, decay or schedule, and each fit of a stacker by schedule."""
         async with self._lock:
             state = await self._state()
             await self._request_by_cause(state)
+            await self._request_fit(state)
             for due in by_schedule(await self.ledger.read(), state, self.promoted, self.loop.clock.now_ms()):
                 await self._request(due, state)
 
@@ -173,30 +193,48 @@ class Trainer:
             return
         _log.info("job %s: %s, %s", job[:12], due.model, due.reason)
 
+    async def _request_fit(self, state: State) -> None:
+        """Request a stacker if it is due. Log a warning, once, if the training policy refuses the request now."""
+        request = stacker_by_schedule(await self.ledger.read(), state, self.loop.clock.now_ms())
+        if request is None:
+            return
+        try:
+            job = await self.ledger.request(request, state.training)
+        except RefusedError as error:
+            self._warn_once(f"a stacker is due (schedule), but the request is refused: {error}")
+            return
+        _log.info("job %s: a stacker, %s", job[:12], request.reason)
+
     def _warn_once(self, message: str) -> None:
         key = message.partition(":")[0]
         if key not in self._warned:
             self._warned.add(key)
             _log.warning("%s", message)
 
-    async def _run_job(self, job: Job, stop: anyio.Event) -> None:
+    async def _run_job(self, job: Job | Fit, stop: anyio.Event) -> None:
         """Make one attempt of a job."""
         if len(job.began) >= ATTEMPTS:
             detail = f"given up after {len(job.began)} attempts: each was interrupted or ended with its trainer"
-            await self._record(failed(job.id, job.request.model, "interrupted", detail))
+            await self._record(failed(job.id, job.model, "interrupted", detail))
             return
+        task = await (self._fit_task(job) if isinstance(job, Fit) else self._task(job))
+        if isinstance(task, TrainingFailed):
+            await self._record(task)
+            return
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._request_until, stop, tasks)
+            await run_child(task, folder_of(self.settings, job.id), self.settings, self._record)
+            tasks.cancel_scope.cancel()
+
+    async def _task(self, job: Job) -> Task | TrainingFailed:
+        """Start an attempt to train a model, and return its task."""
         started = job.started or await self._fix_data(job.request, job.id)
         if isinstance(started, TrainingFailed):
-            await self._record(started)
-            return
-        attempt = len(job.began) + 1
-        started = structs.replace(
-            started, attempt=attempt, worker=str(self.loop.claims[0].owner), at=self.loop.clock.now_ms()
-        )
-        await self.ledger.append(started)
+            return started
+        started = await self._start(job, started)
         state = await self.control.state()
         slot = state.models.get(job.request.model)
-        task = Task(
+        return Task(
             id=job.id,
             request=job.request,
             started=started,
@@ -205,10 +243,23 @@ class Trainer:
             sanity=state.training.sanity,
             champion=slot.champion if slot is not None else None,
         )
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._request_until, stop, tasks)
-            await run_child(task, folder_of(self.settings, job.id), self.settings, self._record)
-            tasks.cancel_scope.cancel()
+
+    async def _fit_task(self, fit: Fit) -> FitTask:
+        """Start an attempt to fit a stacker, and return its task."""
+        partitions = self.settings.installation.partitions
+        started = fit.started or await fixed_rounds(self.log, partitions, fit.id)
+        return FitTask(fit.id, fit.request, await self._start(fit, started))
+
+    async def _start(self, job: Job | Fit, started: _Started) -> _Started:
+        """Write that the next attempt of a job has started, and return the event."""
+        started = structs.replace(
+            started,
+            attempt=len(job.began) + 1,
+            worker=str(self.loop.claims[0].owner),
+            at=self.loop.clock.now_ms(),
+        )
+        await self.ledger.append(started)
+        return started
 
     async def _request_until(self, stop: anyio.Event, tasks: anyio.abc.TaskGroup) -> None:
         """While a job runs, renew the claims and go on requesting what is due. Cancel the job at ``stop``."""
@@ -233,11 +284,18 @@ class Trainer:
         )
 
     async def _record(self, event: TrainingEvent) -> None:
-        """Write an event of the job to ``training``; register a completed artifact first."""
+        """Write an event of the job to ``training``. First register a completed artifact, and start a fitted policy in
+        shadow."""
         event = structs.replace(event, at=self.loop.clock.now_ms())
         async with self._lock:
-            registered = await self._register(event) if isinstance(event, TrainingCompleted) else event
-            await self.ledger.append(registered)
+            match event:
+                case TrainingCompleted():
+                    event = await self._register(event)
+                case StackerFitted():
+                    event = await put_in_shadow(self.control, event, self.ledger.jobs.fits[event.request].request)
+                case _:
+                    pass
+            await self.ledger.append(event)
 
     async def _register(self, made: TrainingCompleted) -> TrainingCompleted | TrainingFailed:
         """Store and register the artifact of a job, and start it in shadow if the training policy asks for it. It is

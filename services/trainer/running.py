@@ -12,7 +12,7 @@ from anyio.abc import Process
 from anyio.streams.buffered import BufferedByteReceiveStream
 
 from schemas.training import TrainingEvent, TrainingFailed
-from services.trainer.task import TASK, Task, failed
+from services.trainer.task import TASK, FitTask, Task, failed
 from shared.processes import module_command
 from shared.runtime.process import ONE_THREAD
 from shared.settings import VARIABLE, Settings, find
@@ -24,17 +24,17 @@ _decode = msgspec.json.Decoder(TrainingEvent).decode
 
 
 async def run_child(
-    task: Task, folder: Path, settings: Settings, emit: Callable[[TrainingEvent], Awaitable[None]]
+    task: Task | FitTask, folder: Path, settings: Settings, emit: Callable[[TrainingEvent], Awaitable[None]]
 ) -> None:
     """Run a task in ``folder``, which is emptied first, until it ends. ``emit`` is called with each event; the last one
     ends the job, also if the process crashed or the disk is too full to start it. A cancellation kills the process."""
     if (short := too_full(folder, settings.training.free_gb)) is not None:
-        await emit(failed(task.id, task.request.model, "out_of_disk", short))
+        await emit(failed(task.id, task.model, "out_of_disk", short))
         return
     try:
         output = _prepared(task, folder)
     except OSError as error:
-        await emit(failed(task.id, task.request.model, "out_of_disk", f"{folder} cannot be written: {error}"))
+        await emit(failed(task.id, task.model, "out_of_disk", f"{folder} cannot be written: {error}"))
         return
     with output:
         process = await anyio.open_process(
@@ -55,7 +55,7 @@ async def run_child(
         await emit(_crashed(task, code, folder))
 
 
-def _prepared(task: Task, folder: Path) -> IO[bytes]:
+def _prepared(task: Task | FitTask, folder: Path) -> IO[bytes]:
     """Empty the folder of a task, write the task, and return the open file for the output. Raises ``OSError``."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
@@ -87,7 +87,7 @@ def too_full(folder: Path, free_gb: float) -> str | None:
     return f"{free:.1f} GiB are free at {existing}, [training] free_gb asks for {free_gb:g}; make room"
 
 
-def _crashed(task: Task, code: int, folder: Path) -> TrainingFailed:
+def _crashed(task: Task | FitTask, code: int, folder: Path) -> TrainingFailed:
     try:
         lines = (folder / OUTPUT).read_text(errors="replace").strip().splitlines()
     except OSError as error:
@@ -95,5 +95,5 @@ def _crashed(task: Task, code: int, folder: Path) -> TrainingFailed:
     last = lines[-1] if lines else "no output"
     if code == -9:
         detail = f"killed (SIGKILL), as the kernel does when memory runs out; {last}"
-        return failed(task.id, task.request.model, "out_of_memory", detail)
-    return failed(task.id, task.request.model, "crashed", f"ended with code {code}: {last}; see {folder / OUTPUT}")
+        return failed(task.id, task.model, "out_of_memory", detail)
+    return failed(task.id, task.model, "crashed", f"ended with code {code}: {last}; see {folder / OUTPUT}")

@@ -5,7 +5,8 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from schemas.training import TrainingFailed, TrainingRequested, TrainingStarted
+from schemas.common import ENSEMBLE
+from schemas.training import StackerRequested, StackerStarted, TrainingFailed, TrainingRequested, TrainingStarted
 from shared.control.stream import now_ms
 from shared.settings import Settings
 
@@ -14,10 +15,10 @@ STORE: Final = "artifacts"
 QUARANTINE: Final = "quarantine"
 
 
-class Task(Struct, frozen=True, forbid_unknown_fields=True):
-    """The input of a training process. ``bridge``: how many missing bars in a row the recorded vectors bridge.
-    ``rows``: the fewest labelled rows to train on. ``sanity``: as in the training policy. ``champion``: the digest of
-    the artifact that the result is compared with."""
+class Task(Struct, frozen=True, forbid_unknown_fields=True, tag="model"):
+    """The input of a process that trains a model. ``bridge``: how many missing bars in a row the recorded vectors
+    bridge. ``rows``: the fewest labelled rows to train on. ``sanity``: as in the training policy. ``champion``: the
+    digest of the artifact that the result is compared with."""
 
     id: str
     request: TrainingRequested
@@ -26,6 +27,24 @@ class Task(Struct, frozen=True, forbid_unknown_fields=True):
     rows: int
     sanity: str
     champion: str | None = None
+
+    @property
+    def model(self) -> str:
+        """Return the model that is trained."""
+        return self.request.model
+
+
+class FitTask(Struct, frozen=True, forbid_unknown_fields=True, tag="stacker"):
+    """The input of a process that fits a stacker."""
+
+    id: str
+    request: StackerRequested
+    started: StackerStarted
+
+    @property
+    def model(self) -> str:
+        """Return the name under which voting policies are judged."""
+        return ENSEMBLE
 
 
 def folder_of(settings: Settings, job: str) -> Path:

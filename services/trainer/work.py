@@ -1,4 +1,4 @@
-"""Do the work of a job's process: read the task and the recorded streams, train, and print events.
+"""Do the work of a job's process: read the task and the recorded streams, train or fit, and print events.
 
 Each event is one line of JSON. The exit code is 0 if the last event states the result, also if that is a failure.
 """
@@ -10,8 +10,8 @@ import anyio
 import msgspec
 
 from schemas.training import TrainingEvent, TrainingRejected
-from services.trainer import job
-from services.trainer.task import TASK, Task, failed
+from services.trainer import fit, job
+from services.trainer.task import TASK, FitTask, Task, failed
 from shared.archive.history import LostError, WholeHistory
 from shared.archive.location import open_archive
 from shared.archive.sealed import CorruptError
@@ -28,10 +28,14 @@ from shared.training.recorded import Recorded, UnfitError, read
 
 def work(folder: Path, settings: Settings) -> int:
     """Work on the task in ``folder``, and return the exit code."""
-    task = msgspec.json.decode((folder / TASK).read_bytes(), type=Task)
-    model = task.request.model
+    task: Task | FitTask = msgspec.json.decode((folder / TASK).read_bytes(), type=Task | FitTask)
+    model = task.model
     try:
-        job.run(task, folder, anyio.run(recorded, settings, task), _champion(settings, task), _print_event)
+        match task:
+            case Task():
+                job.run(task, folder, anyio.run(recorded, settings, task), _champion(settings, task), _print_event)
+            case FitTask():
+                fit.run(task, settings, _print_event)
     except UnfitError as error:
         rejected = TrainingRejected(
             request=task.id,

@@ -22,6 +22,10 @@ from schemas.operations import (
 )
 from schemas.orders import AccountDiffers, AccountReconciled, OrderFilled
 from schemas.training import (
+    StackerFitted,
+    StackerRejected,
+    StackerRequested,
+    StackerStarted,
     TrainingCompleted,
     TrainingFailed,
     TrainingProgressed,
@@ -272,6 +276,14 @@ def _follow_training(state: State, event: Any) -> None:
             state.jobs[model] = TrainingState("rejected")
         case TrainingFailed(model=model):
             state.jobs[model] = TrainingState("failed")
+        case StackerRequested():
+            state.jobs[ENSEMBLE] = TrainingState("requested")
+        case StackerStarted():
+            state.jobs[ENSEMBLE] = TrainingState("started")
+        case StackerFitted():
+            state.jobs[ENSEMBLE] = TrainingState("completed", 1.0)
+        case StackerRejected():
+            state.jobs[ENSEMBLE] = TrainingState("rejected")
         case _:
             pass
 

@@ -2,6 +2,7 @@
 
 from typing import Any, Final
 
+from schemas.common import ENSEMBLE
 from schemas.gates import ActionDue, GuardTripped, InputsDrifted, SkillDecayed
 from schemas.operations import (
     ArchiveFailed,
@@ -15,7 +16,7 @@ from schemas.operations import (
     OwnerReplaced,
 )
 from schemas.orders import IntentRefused, OrderEnded
-from schemas.training import TrainingCompleted, TrainingFailed, TrainingRejected
+from schemas.training import StackerFitted, TrainingCompleted, TrainingFailed, TrainingRejected
 from schemas.venue import BarRevised, BarsAbsent, ClockMeasured, FeedInterrupted, SymbolResumed, SymbolStopped
 
 CHOSEN: Final = frozenset(
@@ -62,6 +63,8 @@ def describe(event: Any) -> tuple[str, str, str] | None:
             losses = f"log loss {event.log_loss:.4f}, that of the class prior is {event.prior_log_loss:.4f}"
             where = "; it is now in shadow" if event.shadow else ""
             return "retrained", event.model, f"{event.model} has the artifact {event.artifact[:12]}: {losses}{where}"
+        case StackerFitted():
+            return "retrained", ENSEMBLE, _stacker_text(event)
         case TrainingRejected():
             return "retrain-rejected", event.model, f"{event.model}: {event.reason}; {event.evidence}"
         case TrainingFailed():
@@ -104,3 +107,9 @@ def describe(event: Any) -> tuple[str, str, str] | None:
             return "order-rejected", event.symbol, text
         case _:
             return None
+
+
+def _stacker_text(made: StackerFitted) -> str:
+    gain = f"{made.later.value:+.2f} mnat [{made.later.low:+.2f}, {made.later.high:+.2f}] over the one in force"
+    where = "; it is now in shadow" if made.shadow else ""
+    return f"a stacker was fitted, voting policy {made.digest[:12]}: {gain}{where}"

@@ -7,7 +7,7 @@ from schemas.catalogue import STREAMS
 from schemas.codec import Encoded, Envelope, UnreadableError, decode, encode
 from schemas.market import BarClosed
 from schemas.operations import DeadLetter, DeadLetterRetried
-from schemas.training import TrainingRequested
+from schemas.training import StackerRequested, TrainingRequested
 from shared.archive import CorruptError, LostError, SegmentStore, StoreError, WholeHistory
 from shared.control.issuing import RefusedError, current
 from shared.log import Entry, Log, StreamKey, preceding
@@ -197,7 +197,7 @@ async def _outdated(log: Log, entry: Entry, bar: object) -> str | None:
 
 
 async def _refused_request(log: Log, event: object) -> str | None:
-    if not isinstance(event, TrainingRequested):
+    if not isinstance(event, TrainingRequested | StackerRequested):
         return "it is the trainer's own report about a job, not a request: only the trainer may write it"
     jobs, state = await TrainingWriter(log).read(), await current(log)
     return jobs.refuses(event, state.training)

@@ -12,13 +12,13 @@ import anyio
 
 from schemas.codec import Envelope, encode
 from schemas.control import SetTrainingPolicy
-from schemas.training import TrainingEvent, TrainingRequested
+from schemas.training import StackerRequested, TrainingEvent, TrainingRequested
 from shared.control.issuing import RefusedError
 from shared.log import START, Log, Position, ReadMark, StreamKey
 from shared.log.events import Unreadable, events_of
 from shared.log.identity import digest_of
 from shared.log.leases import id_order
-from shared.training.jobs import Jobs
+from shared.training.jobs import Jobs, Request
 
 TRAINING: Final = StreamKey("training")
 RACES: Final = 50
@@ -56,9 +56,10 @@ class TrainingWriter:
         self._unreadable.log(_log)
         return self.jobs
 
-    async def request(self, request: TrainingRequested, policy: SetTrainingPolicy) -> str:
+    async def request(self, request: Request, policy: SetTrainingPolicy) -> str:
         """Append a request and return its id. Raises ``RefusedError`` where the current jobs do not allow it."""
-        cause = bytes(16) if request.evidence is None else bytes.fromhex(request.evidence)
+        evidence = request.evidence if isinstance(request, TrainingRequested) else None
+        cause = bytes(16) if evidence is None else bytes.fromhex(evidence)
         encoded = encode("training", request, causation=cause)
         for _ in range(RACES):
             jobs = await self.read()
@@ -71,7 +72,7 @@ class TrainingWriter:
 
     async def append(self, event: TrainingEvent) -> None:
         """Append an event of a job that was requested. Raises ``RefusedError``."""
-        if isinstance(event, TrainingRequested):
+        if isinstance(event, TrainingRequested | StackerRequested):
             raise TypeError("append a request with request(), which checks whether it is allowed")
         job = bytes.fromhex(event.request)
         encoded = encode("training", event, causation=job, correlation=job)

@@ -6,7 +6,7 @@ probabilities. A label that ends in the later part is left out of the earlier on
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from msgspec import UNSET, Struct, structs
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from schemas.control import SetVotingPolicy
 from shared.control.changes import policy_differences
 from shared.tuning.rounds import DecidedRound
-from shared.tuning.stacking import NoStackerError, carried_to, fitted_policy
+from shared.tuning.stacking import FittedPolicy, NoStackerError, carried_to, fitted_policy
 from shared.voting.pool import Panel, edge_of, vote
 
 TEMPERATURES: Final = (0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0)
@@ -76,6 +76,16 @@ class PolicyProposal(Struct, frozen=True):
     no_stacker: str = ""
 
 
+class FittedStacker(NamedTuple):
+    """A stacker fitted on the earlier part, as a policy for the artifacts that vote now, and its gain over the policy
+    in force on the later part. ``scale`` and ``money_scale``: for ``StartPolicyShadow``."""
+
+    fitted: FittedPolicy
+    later: ComparedPart
+    scale: float
+    money_scale: float
+
+
 class _Compared:
     """Rounds, and how the policy in force decides them."""
 
@@ -132,7 +142,15 @@ class _Compared:
             acts=float((self.sides_of(probabilities, policy)[chosen] != 0).mean()),
         )
 
-    def deviation(self, values: Values) -> float:
+    def scales(self, probabilities: Values, policy: SetVotingPolicy) -> tuple[float, float]:
+        """Return three standard deviations of block means of the gain in log score, and of that in money."""
+        gains, more = self.gains(probabilities), self.returns_of(probabilities, policy) - self.returns
+        return (
+            max(3 * self._deviation(gains), SMALLEST_SCALE),
+            max(3 * self._deviation(more), SMALLEST_MONEY_SCALE),
+        )
+
+    def _deviation(self, values: Values) -> float:
         """Return the standard deviation of block means."""
         means = [values[self.block == number].mean() for number in np.unique(self.block)]
         return float(np.std(means))
@@ -166,13 +184,7 @@ def propose(
 ) -> PolicyProposal:
     """Return what was tried on rounds in the order of their bars, of which the first ``share`` is the earlier part.
     ``stacker``: whether to fit one too. Raises ``NothingToCompareError``."""
-    cut = rounds[int(share * len(rounds))].open_time if rounds else 0
-    earlier = [each for each in rounds if each.ends < cut]
-    if len(earlier) < 100 or len(rounds) - len(earlier) < 100:
-        raise NothingToCompareError(
-            f"{len(rounds):,} rounds have an outcome, {len(earlier):,} of them in the earlier part; expected at least "
-            "100 in each part: wait, or name another range (--since, --until)"
-        )
+    cut, earlier = _divided(rounds, share)
     compared = _Compared(rounds, cut, in_force)
 
     def tried(by: str, policy: SetVotingPolicy, probabilities: Values) -> TriedPolicy:
@@ -186,7 +198,7 @@ def propose(
     no_stacker = ""
     if stacker:
         try:
-            stacked = carried_to(fitted_policy(earlier, in_force), rounds[-1].panel.members)
+            stacked = _fitted_for_now(rounds, earlier, in_force).policy
             pools.append((stacked, probabilities_of_fitted(rounds, stacked)))
         except NoStackerError as why:
             no_stacker = str(why)
@@ -198,17 +210,49 @@ def propose(
     by_money = [tried("money", policy, probabilities) for policy in _actions(pool.policy)]
     best = max([pool, *by_money], key=lambda each: each.earlier.money)
     unchanged = best.policy == in_force
-    scale = 3 * compared.deviation(compared.gains(probabilities))
-    money_scale = 3 * compared.deviation(compared.returns_of(probabilities, best.policy) - compared.returns)
+    scale, money_scale = compared.scales(probabilities, best.policy)
     return PolicyProposal(
         cut=cut,
         in_force=found[0],
         tried=(*found[1:], *by_money),
         best=None if unchanged else best,
-        scale=max(scale, SMALLEST_SCALE),
-        money_scale=max(money_scale, SMALLEST_MONEY_SCALE),
+        scale=scale,
+        money_scale=money_scale,
         no_stacker=no_stacker,
     )
+
+
+def fitted_stacker(
+    rounds: Sequence[DecidedRound], in_force: SetVotingPolicy, below: SetVotingPolicy, *, share: float = 0.6
+) -> FittedStacker:
+    """Return the stacker that ``propose`` fits on the same rounds, without the other policies that it tries. ``below``:
+    the policy whose pool it is put on, which may be the one in force. Raises ``NothingToCompareError`` and
+    ``NoStackerError``."""
+    cut, earlier = _divided(rounds, share)
+    fitted = _fitted_for_now(rounds, earlier, below)
+    compared, probabilities = _Compared(rounds, cut, in_force), probabilities_of_fitted(rounds, fitted.policy)
+    later = compared.part(compared.later, probabilities, fitted.policy)
+    return FittedStacker(fitted, later, *compared.scales(probabilities, fitted.policy))
+
+
+def _divided(rounds: Sequence[DecidedRound], share: float) -> tuple[int, list[DecidedRound]]:
+    """Return the first bar (ms) of the later part, and the rounds of the earlier one."""
+    cut = rounds[int(share * len(rounds))].open_time if rounds else 0
+    earlier = [each for each in rounds if each.ends < cut]
+    if len(earlier) < 100 or len(rounds) - len(earlier) < 100:
+        raise NothingToCompareError(
+            f"{len(rounds):,} rounds have an outcome, {len(earlier):,} of them in the earlier part; expected at least "
+            "100 in each part: wait, or name another range (--since, --until)"
+        )
+    return cut, earlier
+
+
+def _fitted_for_now(
+    rounds: Sequence[DecidedRound], earlier: Sequence[DecidedRound], below: SetVotingPolicy
+) -> FittedPolicy:
+    """Return a stacker fitted on the earlier rounds, which names the artifacts of the last round."""
+    fitted = fitted_policy(earlier, below)
+    return fitted._replace(policy=carried_to(fitted.policy, rounds[-1].panel.members))
 
 
 def _pools(policy: SetVotingPolicy) -> list[SetVotingPolicy]:

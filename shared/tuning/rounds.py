@@ -30,6 +30,13 @@ class DecidedRound(NamedTuple):
     cost: float
 
 
+def recorded_rounds(source: Recording, configurations: Configurations, span: EntryRange) -> list[DecidedRound]:
+    """Return the rounds of all partitions that have a score, in the order of their bars."""
+    partitions = range(max(1, configurations.newest.partitions))
+    rounds = [each for number in partitions for each in decided_rounds(source, configurations, number, span)]
+    return sorted(rounds, key=lambda each: (each.open_time, each.symbol))
+
+
 def decided_rounds(
     source: Recording, configurations: Configurations, partition: int, span: EntryRange
 ) -> Iterator[DecidedRound]:

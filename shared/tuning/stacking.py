@@ -51,10 +51,6 @@ TO_LOGITS: Final = np.array([[-1 / 3, 2 / 3, -1 / 3], [-0.5, 0.0, 0.5]])
 """What a unit on each axis adds to the logits."""
 
 
-class NoStackerError(ValueError):
-    """There is no stacker to propose; the message says why."""
-
-
 class TriedPenalty(NamedTuple):
     """The gain of a penalty over the pool on the later rounds (nats a round), its standard error, and the gain of the
     symbol that gains least."""
@@ -68,6 +64,32 @@ class TriedPenalty(NamedTuple):
     def certain(self) -> float:
         """Return what is left of the gain after two standard errors."""
         return self.gain - ERRORS * self.error
+
+
+class NoStackerError(ValueError):
+    """There is no stacker to propose; the message says why. ``tried``: the penalties, empty if there are too few
+    rounds."""
+
+    def __init__(self, message: str, tried: Sequence[TriedPenalty] = ()) -> None:
+        super().__init__(message)
+        self.tried = tuple(tried)
+
+
+class ChosenFit(NamedTuple):
+    """The numbers [P] under the penalty that is used, and all that were tried."""
+
+    numbers: Values
+    penalty: float
+    tried: tuple[TriedPenalty, ...]
+
+
+class FittedPolicy(NamedTuple):
+    """A policy with a new stacker, the number of rounds of its fit, its penalty, and all that were tried."""
+
+    policy: SetVotingPolicy
+    rounds: int
+    penalty: float
+    tried: tuple[TriedPenalty, ...]
 
 
 class Fitting(NamedTuple):
@@ -87,7 +109,7 @@ class Fitting(NamedTuple):
         )
 
 
-def fitted_policy(rounds: Sequence[DecidedRound], policy: SetVotingPolicy) -> SetVotingPolicy:
+def fitted_policy(rounds: Sequence[DecidedRound], policy: SetVotingPolicy) -> FittedPolicy:
     """Return ``policy`` with a stacker on top of its pool, fitted on the rounds of its members, which must be in the
     order of their bars. Raises ``NoStackerError``.
 
@@ -104,12 +126,13 @@ def fitted_policy(rounds: Sequence[DecidedRound], policy: SetVotingPolicy) -> Se
     evidence = np.array([[evidence_of(each.ballots[m.model], m.centre) for m in each.panel.members] for each in whole])
     outcomes = np.array([each.outcome for each in whole])
     symbol = np.unique([each.symbol for each in whole], return_inverse=True)[1]
-    numbers = chosen_fit(Fitting(np.log(np.maximum(pooled, FLOOR)), terms_of(evidence), outcomes, symbol))
+    chosen = chosen_fit(Fitting(np.log(np.maximum(pooled, FLOOR)), terms_of(evidence), outcomes, symbol))
     stacked = tuple(
         StackedMember(member.model, member.artifact, _rows(own))
-        for member, own in zip(members, numbers.reshape(-1, len(OF_EVIDENCE)), strict=True)
+        for member, own in zip(members, chosen.numbers.reshape(-1, len(OF_EVIDENCE)), strict=True)
     )
-    return structs.replace(below, rule="stacker", stacker=Stacker(base, stacked))
+    fitted = structs.replace(below, rule="stacker", stacker=Stacker(base, stacked))
+    return FittedPolicy(fitted, len(whole), chosen.penalty, chosen.tried)
 
 
 def carried_to(policy: SetVotingPolicy, members: Sequence[Member]) -> SetVotingPolicy:
@@ -129,18 +152,18 @@ def terms_of(evidence: Values) -> Values:
     return np.asarray(terms.reshape(-1, len(evidence), 3), dtype=np.float64)
 
 
-def chosen_fit(rounds: Fitting) -> Values:
-    """Return the numbers [P] under the penalty whose gain is certain and largest, fitted on all rounds. Raises
-    ``NoStackerError``."""
+def chosen_fit(rounds: Fitting) -> ChosenFit:
+    """Return the fit on all rounds under the penalty whose gain is certain and largest. Raises ``NoStackerError``."""
     tried = tried_penalties(rounds)
     best = max(tried, key=lambda each: (each.least >= 0.0, each.certain))
     if best.certain <= 0.0 or best.least < 0.0:
         raise NoStackerError(
             f"its gain over the pool on rounds after those of its fit is {1000 * best.gain:+.2f} mnat, with a standard "
             f"error of {1000 * best.error:.2f}, and {1000 * best.least:+.2f} for the symbol that gains least; expected "
-            f"more than {ERRORS:g} standard errors, and no loss"
+            f"more than {ERRORS:g} standard errors, and no loss",
+            tried,
         )
-    return fit(rounds, best.penalty)
+    return ChosenFit(fit(rounds, best.penalty), best.penalty, tuple(tried))
 
 
 def tried_penalties(rounds: Fitting) -> list[TriedPenalty]:

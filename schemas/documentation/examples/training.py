@@ -4,14 +4,22 @@ from collections.abc import Iterator
 from typing import Any
 
 from schemas.codec import Encoded, encode
+from schemas.control import SetVotingPolicy, StackedMember, Stacker
 from schemas.documentation.examples.values import ARTIFACT, CHALLENGER, MINUTE, OPEN, caused
 from schemas.training import (
     DataAssessed,
     DataReport,
     Ends,
     Gain,
+    PenaltyTried,
+    PolicyGain,
     Recipe,
+    RoundEnds,
     SanityCheck,
+    StackerFitted,
+    StackerRejected,
+    StackerRequested,
+    StackerStarted,
     SymbolData,
     TrainingCompleted,
     TrainingFailed,
@@ -92,5 +100,59 @@ def training() -> Iterator[Encoded]:
         completed,
         rejected,
         TrainingFailed(**of, reason="interrupted", detail="given up after 3 attempts"),
+    ):
+        yield caused(first, "training", event)
+    yield from _stacker()
+
+
+def _stacker() -> Iterator[Encoded]:
+    """Yield a request for a stacker and all that can follow from it."""
+    requested = StackerRequested(
+        cause="operator",
+        actor="ada",
+        reason="weights by evidence",
+        at=OPEN,
+        base="mean",
+        since=OPEN - 90 * 86_400_000,
+    )
+    first = encode("training", requested)
+    yield first
+    job = first.envelope.id.hex()
+    tried = (
+        PenaltyTried(penalty=1.0, value=0.5, low=0.25, high=0.75, least=0.125),
+        PenaltyTried(penalty=0.1, value=0.75, low=-0.25, high=1.75, least=-0.5),
+    )
+    rows = ((0.25, 0.0, -0.125), (-0.125, 0.25, 0.0), (0.0, -0.125, 0.25))
+    stacker = Stacker(
+        "mean", (StackedMember("lightgbm", CHALLENGER.hex(), rows), StackedMember("xgboost", ARTIFACT.hex(), rows))
+    )
+    later = PolicyGain(rounds=3200, value=0.5, low=0.125, high=0.875, money=0.25, money_low=-0.5, money_high=1.0)
+    ends = (RoundEnds(0, "1700000040000-3", "1700000040000-4"),)
+    for event in (
+        StackerStarted(request=job, attempt=1, control="1700000040000-0", ends=ends, worker="trainer", at=OPEN),
+        StackerFitted(
+            request=job,
+            policy=SetVotingPolicy(rule="stacker", stacker=stacker),
+            digest="3c" * 32,
+            rounds=4800,
+            penalty=1.0,
+            tried=tried,
+            later=later,
+            scale=0.03125,
+            money_scale=0.0009765625,
+            seconds=1.5,
+            version=13,
+            shadow=False,
+            at=OPEN,
+            note="4 voting policies are in shadow, and no more can be; stop one first",
+        ),
+        StackerRejected(
+            request=job,
+            reason="no_certain_gain",
+            evidence="its gain over the pool is +0.75 mnat, with a standard error of 0.50",
+            tried=tried[1:],
+            seconds=1.5,
+            at=OPEN,
+        ),
     ):
         yield caused(first, "training", event)

@@ -116,8 +116,8 @@ async def voting(context: click.Context, /, fields: tuple[str, ...], **options: 
 @asynchronous
 async def training(context: click.Context, /, fields: tuple[str, ...], **options: Any) -> None:
     """Set when models are retrained, and what happens to a new artifact: schedule_hours, window_days,
-    cooldown_hours, budget, rows, on_drift, on_decay, shadow, sanity, revised_bars. Fields that are not named keep their
-    values."""
+    cooldown_hours, budget, rows, on_drift, on_decay, shadow, sanity, revised_bars; when a stacker is fitted:
+    stacker_hours. Fields that are not named keep their values."""
     await carry_out(context, lambda state: _changed(state.training, fields), options)
 
 

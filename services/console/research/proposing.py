@@ -4,8 +4,10 @@ from typing import Any
 
 import anyio
 import click
+import msgspec
 
 from schemas.control import StartPolicyShadow
+from schemas.training import StackerFitted
 from services.console.audit.tasks import source_of, where_of
 from services.console.audit.verify import entry_range
 from services.console.context import login, settings_of
@@ -13,14 +15,18 @@ from services.console.control.issuing import always, carry_out
 from services.console.output import OUTPUT, echo_json, terminal, terminal_table
 from services.console.parsing import SHARE, FilePath
 from services.console.progress import progress
+from services.console.training.fit_view import show_fit
 from shared.audit.configurations import Configurations
 from shared.audit.findings import Findings
 from shared.audit.source import EntryRange, Recording
 from shared.report.tables import TextTable
 from shared.report.text import moment
+from shared.runtime.process import reached_log
+from shared.training.fits import Fit
+from shared.training.ledger import TrainingWriter
 from shared.tuning.proposal import ComparedPart, NothingToCompareError, PolicyProposal, TriedPolicy
 from shared.tuning.proposal import propose as proposed
-from shared.tuning.rounds import decided_rounds
+from shared.tuning.rounds import recorded_rounds
 
 
 @click.command()
@@ -28,6 +34,9 @@ from shared.tuning.rounds import decided_rounds
 @click.option("--until", metavar="TIME", help="Only rounds decided until this time.")
 @click.option("--share", type=SHARE, default=0.6, show_default=True, help="Part of the rounds on which it is chosen.")
 @click.option("--stacker", is_flag=True, help="Fit a stacker on the earlier part too.")
+@click.option(
+    "--fitted", metavar="JOB", help="Propose the stacker that this job of the trainer fitted, and fit nothing."
+)
 @click.option("--archive", type=click.Path(exists=True, file_okay=False), help="Read only sealed files, not Redis.")
 @click.option("--shadow", is_flag=True, help="Start the best one in shadow (needs --reason).")
 @click.option("--reason", help="Why it is started. It is recorded.")
@@ -41,6 +50,7 @@ def propose(
     until: str | None,
     share: float,
     stacker: bool,
+    fitted: str | None,
     archive: str | None,
     shadow: bool,
     reason: str | None,
@@ -55,7 +65,13 @@ def propose(
     done, 3 nothing was better, or there are too few rounds."""
     if shadow and not reason:
         raise click.UsageError("--shadow needs --reason: why this policy is started is recorded")
+    options = {"reason": reason, "actor": actor, "key": key, "output": output}
     settings = settings_of(context)
+    if fitted is not None:
+        if stacker or since or until or archive:
+            raise click.UsageError("--fitted takes the rounds of its job; leave --stacker, --since, --until, --archive")
+        anyio.run(_propose_fitted, context, fitted, shadow, options)
+        return
     with source_of(where_of(settings, archive)) as source, progress("deciding recorded rounds again"):
         try:
             found = proposal(source, entry_range(since, until), share, stacker=stacker)
@@ -73,22 +89,39 @@ def propose(
         context.exit(3)
     if shadow:
         command = StartPolicyShadow(found.best.policy, found.scale, found.money_scale)
-        options = {"reason": reason, "actor": actor, "key": key, "output": output}
-        options |= {"command_id": None, "expect": None, "wait": False, "dry_run": False}
-        anyio.run(carry_out, context, always(command), options)
+        anyio.run(_start, context, command, options)
+
+
+async def _start(context: click.Context, command: StartPolicyShadow, options: dict[str, Any]) -> None:
+    options |= {"command_id": None, "expect": None, "wait": False, "dry_run": False}
+    await carry_out(context, always(command), options)
+
+
+async def _propose_fitted(context: click.Context, prefix: str, shadow: bool, options: dict[str, Any]) -> None:
+    """Show the evidence of a recorded fit, and start its policy in shadow if ``shadow``."""
+    async with reached_log(settings_of(context), "conclave:console") as log:
+        jobs = await TrainingWriter(log).read()
+    try:
+        fit = jobs.find(prefix)
+    except LookupError as error:
+        raise click.UsageError(f"{error}; see `conclave train status`") from None
+    if not isinstance(fit, Fit):
+        raise click.UsageError(f"job {fit.id[:12]} trains {fit.model}; expected a job of `conclave train stacker`")
+    if options["output"] == "json":
+        echo_json({"state": fit.state, **msgspec.to_builtins(fit)})
+    else:
+        show_fit(terminal(), fit)
+    if not isinstance(fit.ended, StackerFitted):
+        context.exit(3)
+    if shadow:
+        await _start(context, StartPolicyShadow(fit.ended.policy, fit.ended.scale, fit.ended.money_scale), options)
 
 
 def proposal(source: Recording, span: EntryRange, share: float, *, stacker: bool) -> PolicyProposal:
     """Return what was tried on the recorded rounds of all partitions. Raises ``NothingToCompareError``."""
     configurations = Configurations(source, Findings())
-    state = configurations.newest
-    rounds = [
-        each
-        for partition in range(max(1, state.partitions))
-        for each in decided_rounds(source, configurations, partition, span)
-    ]
-    rounds.sort(key=lambda each: (each.open_time, each.symbol))
-    return proposed(rounds, state.policy, share=share, stacker=stacker)
+    rounds = recorded_rounds(source, configurations, span)
+    return proposed(rounds, configurations.newest.policy, share=share, stacker=stacker)
 
 
 def table(found: PolicyProposal) -> TextTable:

@@ -1,5 +1,7 @@
 """Show training jobs on a terminal."""
 
+from collections.abc import Sequence
+
 import msgspec
 from msgspec import UNSET
 from rich.console import Console
@@ -15,8 +17,10 @@ from schemas.training import (
     TrainingRejected,
 )
 from services.console.output import coloured, terminal_table
+from services.console.training.fit_view import brief, show_fit
 from shared.report.tables import symbols
 from shared.report.text import moment, revised_words
+from shared.training.fits import Fit
 from shared.training.jobs import Ended, Job
 
 
@@ -25,14 +29,15 @@ def policy_words(policy: SetTrainingPolicy) -> str:
     causes = [name for name, on in (("drift", policy.on_drift), ("decay", policy.on_decay)) if on]
     if policy.schedule_hours:
         causes.insert(0, f"every {policy.schedule_hours} h")
+    stackers = f", a stacker every {policy.stacker_hours} h" if policy.stacker_hours else ""
     return (
         f"retrained {', on '.join(causes) or 'on request'}; cooldown {policy.cooldown_hours} h, at most "
         f"{policy.budget} jobs in seven days, {policy.window_days} days of data"
-        f"{', labels from revised bars' if policy.revised_bars is True else ''}"
+        f"{', labels from revised bars' if policy.revised_bars is True else ''}{stackers}"
     )
 
 
-def table_of(jobs: list[Job]) -> Table:
+def table_of(jobs: Sequence[Job | Fit]) -> Table:
     """Return a table with a row for each job."""
     table = Table(caption=None if jobs else "no training was requested yet; `conclave train request` requests one")
     for heading in ("job", "requested", "model", "cause", "state", "outcome"):
@@ -41,10 +46,10 @@ def table_of(jobs: list[Job]) -> Table:
         table.add_row(
             job.id[:8],
             moment(job.request.at),
-            job.request.model,
+            job.model,
             job.request.cause,
             coloured(job.state),
-            _brief(job),
+            brief(job) if isinstance(job, Fit) else _brief(job),
         )
     return table
 
@@ -91,8 +96,11 @@ def progress_text(progress: TrainingProgressed) -> str:
     return steps if progress.skill is None else f"{steps}, held-out skill {progress.skill:+.2%}"
 
 
-def show(console: Console, job: Job) -> None:
+def show(console: Console, job: Job | Fit) -> None:
     """Print one job in full."""
+    if isinstance(job, Fit):
+        show_fit(console, job)
+        return
     request = job.request
     by = f"requested by {request.actor} ({request.cause}) {moment(request.at)}: {request.reason}"
     console.print(f"job {job.id}: {request.model}, {job.state}")

@@ -28,6 +28,7 @@ from shared.families import FAMILIES
 from shared.features.installed import FEATURE_SETS
 from shared.runtime.process import opened_log, reached_log
 from shared.settings import Settings
+from shared.training.fits import Fit
 from shared.training.fitting import HOLD, HORIZON
 from shared.training.jobs import Job, Jobs
 from shared.training.ledger import TrainingWriter
@@ -84,7 +85,7 @@ async def request(context: click.Context, /, model: str, wait: bool, **options: 
         else:
             click.echo(f"job {job}")
         if wait:
-            context.exit(await _watched(TrainingWriter(log), job))
+            context.exit(await watched(TrainingWriter(log), job))
 
 
 def _requested(settings: Settings, state: State, model: str, options: dict[str, Any]) -> TrainingRequested:
@@ -144,7 +145,7 @@ async def status(context: click.Context, /, job: str | None, last: int, output: 
         state = await current(log)
         jobs = await TrainingWriter(log).read()
         alive = any(view.alive for view in await log.groups(0) if view.group == "trainer")
-    shown = [_job(jobs, job)] if job else list(jobs)[-last:]
+    shown = [_job(jobs, job)] if job else jobs.all()[-last:]
     if output == "json":
         policy = msgspec.to_builtins(state.training)
         rows = [{"state": one.state, **msgspec.to_builtins(one)} for one in shown]
@@ -158,7 +159,7 @@ async def status(context: click.Context, /, job: str | None, last: int, output: 
     console.print(table_of(shown))
 
 
-def _job(jobs: Jobs, prefix: str) -> Job:
+def _job(jobs: Jobs, prefix: str) -> Job | Fit:
     try:
         return jobs.find(prefix)
     except LookupError as error:
@@ -181,17 +182,17 @@ async def watch(context: click.Context, /, job: str | None) -> None:
             raise click.UsageError("no job runs or waits; see `conclave train status`")
         chosen = open_ if job is None else _job(jobs, job)
         assert chosen is not None
-        context.exit(await _watched(ledger, chosen.id))
+        context.exit(await watched(ledger, chosen.id))
 
 
-async def _watched(ledger: TrainingWriter, job: str) -> int:
+async def watched(ledger: TrainingWriter, job: str) -> int:
     """Show the progress of a job until it ends, and return the exit code."""
     with progress("waiting for the trainer", "epochs") as display:
         async for one in _states(ledger, job):
-            words = f"{one.request.model}: {one.state}"
+            words = f"{one.model}: {one.state}"
             at = one.progress
             if at is not None and one.started is not None:
-                words = f"{one.request.model}: {progress_text(at)}"
+                words = f"{one.model}: {progress_text(at)}"
             fitting = at is not None and at.stage == "fitting"
             done, of = (at.number, at.of) if at is not None and fitting else (0, None)
             display.update(words, done, of)
@@ -199,9 +200,9 @@ async def _watched(ledger: TrainingWriter, job: str) -> int:
     return {"completed": 0, "rejected": 1}.get(one.state, 2)
 
 
-async def _states(ledger: TrainingWriter, job: str) -> AsyncIterator[Job]:
+async def _states(ledger: TrainingWriter, job: str) -> AsyncIterator[Job | Fit]:
     while True:
-        state = (await ledger.read())[job]
+        state = (await ledger.read()).find(job)
         yield state
         if state.ended is not None:
             return

@@ -1,4 +1,5 @@
-"""``conclave train verify``: train an artifact again, from recorded entries or from bars, and compare the digests."""
+"""``conclave train verify``: train an artifact again, from recorded entries or from bars, or fit a stacker again, and
+compare the results."""
 
 import tempfile
 import time
@@ -7,12 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
+from msgspec import structs
 
 from schemas.training import (
     DataAssessed,
     DataReport,
+    StackerFitted,
+    StackerRejected,
     TrainingCompleted,
     TrainingEvent,
+    TrainingFailed,
 )
 from services.console.context import asynchronous, settings_of
 from services.console.control.issuing import store_of
@@ -20,15 +26,18 @@ from services.console.output import OUTPUT, echo_json
 from services.console.progress import progress
 from services.console.sources import BARS_OPTIONS, chosen_source, inputs_of
 from services.console.training.files import bars_of
+from services.console.training.fit_view import outcome
 from services.console.training.job_view import outcome_of
-from services.trainer.main import train_again
-from shared.artifacts.artifact import Artifact
+from services.trainer.main import fit_again, train_again
+from shared.artifacts.artifact import Artifact, ArtifactError
 from shared.artifacts.manifest import processor
 from shared.artifacts.store import ArtifactStore
 from shared.bars import Bars
 from shared.control.issuing import RefusedError
 from shared.features.installed import FEATURE_SETS
 from shared.runtime.process import reached_log
+from shared.settings import Settings
+from shared.training.fits import Fit, FitEnded
 from shared.training.fitting import Origin, fit, measure, prepare
 from shared.training.jobs import Ended
 from shared.training.ledger import TrainingWriter
@@ -37,19 +46,26 @@ from shared.training.series import TrainingSpan, computed, digest_of_bars, diges
 
 
 @click.command("verify")
-@click.argument("artifact")
+@click.argument("name", metavar="ARTIFACT|JOB")
 @BARS_OPTIONS
 @OUTPUT
 @click.pass_context
 @asynchronous
-async def verify(context: click.Context, /, artifact: str, output: str, **options: Any) -> None:
+async def verify(context: click.Context, /, name: str, output: str, **options: Any) -> None:
     """Train an artifact again and compare the digests: from the recorded entries of its training job or, with --bars
-    or --synthetic, from bars.
+    or --synthetic, from bars. JOB, or the digest of a voting policy that the trainer fitted: fit the stacker again, and
+    compare all that was recorded.
 
-    Exit code 0 the same digest, 1 another digest, 3 another digest, but libraries or processor differ too."""
+    Exit code 0 the same, 1 another result, 3 another digest, but libraries or processor differ too."""
     settings = settings_of(context)
     store = store_of(settings)
-    digest = store.find(artifact)
+    try:
+        digest = store.find(name)
+    except ArtifactError:
+        fit = await _fit(settings, name)
+        if fit is None:
+            raise
+        context.exit(await _fitted_again(settings, fit, output))
     known = store.load(digest)
     if options["bars"] is not None or options["synthetic"] is not None:
         context.exit(_from_bars(known, bars_of(chosen_source(options)[0], inputs_of(options)), output))
@@ -79,6 +95,48 @@ async def verify(context: click.Context, /, artifact: str, output: str, **option
             manifest = known.manifest
             click.echo(f"it was made with {manifest.libraries} on {manifest.processor}; this is {processor()}")
     context.exit(code)
+
+
+async def _fit(settings: Settings, prefix: str) -> Fit | None:
+    """Return the fit whose id begins with ``prefix``, or that made the voting policy whose digest does; None if there
+    is none."""
+    async with reached_log(settings, "conclave:console") as log:
+        jobs = await TrainingWriter(log).read()
+    named = [fit for job, fit in jobs.fits.items() if prefix and job.startswith(prefix)]
+    return named[0] if len(named) == 1 else jobs.fitted(prefix)
+
+
+async def _fitted_again(settings: Settings, fit: Fit, output: str) -> int:
+    """Fit a stacker again, compare it with what was recorded, and return the exit code."""
+    if fit.started is None or not isinstance(fit.ended, StackerFitted | StackerRejected):
+        raise RefusedError(f"job {fit.id[:12]} is {fit.state}: it has no result to compare with")
+    began = time.monotonic()
+    with progress(f"fitting the stacker of job {fit.id[:12]} again"):
+        events = await fit_again(settings, fit, fit.started)
+    again = next(event for event in events if isinstance(event, FitEnded))
+    same = _comparable(again) == _comparable(fit.ended)
+    facts: dict[str, Any] = {"job": fit.id, "same": same, "seconds": round(time.monotonic() - began, 1)}
+    facts |= {"recorded": msgspec.to_builtins(fit.ended), "again": msgspec.to_builtins(again)}
+    if output == "json":
+        echo_json(facts)
+    elif same:
+        click.echo(f"the same: job {fit.id[:12]} gives each number again, in {facts['seconds']} s")
+    else:
+        click.echo(f"recorded: {outcome(fit)}")
+        click.echo(f"fitted again: {outcome(structs.replace(fit, ended=again))}")
+    return 0 if same else 1
+
+
+def _comparable(ended: FitEnded) -> bytes:
+    """Return the bytes of a result, without when and how fast it came, and what followed."""
+    match ended:
+        case StackerFitted():
+            ended = structs.replace(ended, seconds=0.0, version=0, shadow=False, note="", at=0)
+        case StackerRejected():
+            ended = structs.replace(ended, seconds=0.0, at=0)
+        case TrainingFailed():
+            pass
+    return msgspec.json.encode(ended)
 
 
 def _from_bars(known: Artifact, bars: Mapping[str, Bars], output: str) -> int:

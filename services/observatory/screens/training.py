@@ -2,13 +2,17 @@
 
 from typing import Final
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from schemas.training import (
     DataReport,
     Gain,
+    PenaltyTried,
+    PolicyGain,
     Recipe,
     SanityCheck,
+    StackerFitted,
+    StackerRejected,
     TrainingCompleted,
     TrainingFailed,
     TrainingRejected,
@@ -16,9 +20,12 @@ from schemas.training import (
 from services.observatory.core import State
 from services.observatory.jobs import ObservedJob, TrainingStep
 from shared.control import State as Control
+from shared.training.fits import Fit
 from shared.training.jobs import Job
 
 PAGE: Final = 15
+FITS: Final = 10
+"""The newest fits of a stacker that are shown."""
 
 
 class EndShown(Struct, frozen=True):
@@ -77,8 +84,37 @@ class JobShown(Struct, frozen=True):
     end: EndShown | None
 
 
+class FitShown(Struct, frozen=True):
+    """One fit of a stacker: who requested it and why, and its end. ``base``: the pool below it, empty for that of the
+    policy in force. ``tried``: every penalty. ``reason`` and ``evidence`` are those of a rejection or a failure;
+    ``policy`` (a digest), ``rounds``, ``penalty`` and ``later`` those of a stacker. ``note``: why it is not in
+    shadow."""
+
+    id: str
+    state: str
+    cause: str
+    actor: str
+    why: str
+    at: int
+    forced: bool
+    base: str
+    stage: str
+    tried: tuple[PenaltyTried, ...] = ()
+    ended: int = 0
+    reason: str = ""
+    evidence: str = ""
+    policy: str = ""
+    rounds: int = 0
+    penalty: float | None = None
+    later: PolicyGain | None = None
+    shadow: bool = False
+    version: int = 0
+    note: str = ""
+
+
 class PolicyShown(Struct, frozen=True):
-    """When models are trained without a person: every so many hours (0: never), on drift, on decay."""
+    """When models are trained without a person: every so many hours (0: never), on drift, on decay; and when stackers
+    are fitted."""
 
     hours: int
     on_drift: bool
@@ -86,10 +122,12 @@ class PolicyShown(Struct, frozen=True):
     cooldown_hours: int
     budget: int
     window_days: int
+    stacker_hours: int
 
 
 class TrainingScreen(Struct, frozen=True):
-    """The whole screen, jobs newest first, those that run before the others."""
+    """The whole screen, jobs newest first, those that run before the others. ``fits``: the newest fits of a stacker,
+    newest first."""
 
     policy: PolicyShown
     count: int
@@ -97,6 +135,7 @@ class TrainingScreen(Struct, frozen=True):
     jobs: tuple[JobShown, ...]
     page: int
     pages: int
+    fits: tuple[FitShown, ...] = ()
 
 
 class RecipeDifference(Struct, frozen=True):
@@ -133,13 +172,53 @@ def screen(state: State, control: Control, *, page: int = 1) -> TrainingScreen:
             cooldown_hours=policy.cooldown_hours,
             budget=policy.budget,
             window_days=policy.window_days,
+            stacker_hours=policy.stacker_hours or 0,
         ),
         count=len(observed),
         states={name: states.count(name) for name in dict.fromkeys(states)},
         jobs=tuple(shown(each) for each in observed[(page - 1) * PAGE : page * PAGE]),
         page=page,
         pages=pages,
+        fits=tuple(fit_shown(fit) for fit in reversed([*state.fits.values()][-FITS:])),
     )
+
+
+def fit_shown(fit: Fit) -> FitShown:
+    """Return one fit of a stacker."""
+    request = fit.request
+    shown = FitShown(
+        id=fit.id,
+        state=fit.state,
+        cause=request.cause,
+        actor=request.actor,
+        why=request.reason,
+        at=request.at,
+        forced=request.forced,
+        base=request.base or "",
+        stage=fit.progress.stage if fit.progress is not None and fit.started is not None else "",
+    )
+    match fit.ended:
+        case None:
+            return shown
+        case StackerFitted() as made:
+            return structs.replace(
+                shown,
+                tried=made.tried,
+                ended=made.at,
+                policy=made.digest,
+                rounds=made.rounds,
+                penalty=made.penalty,
+                later=made.later,
+                shadow=made.shadow,
+                version=made.version,
+                note=made.note,
+            )
+        case StackerRejected() as rejected:
+            return structs.replace(
+                shown, tried=rejected.tried, ended=rejected.at, reason=rejected.reason, evidence=rejected.evidence
+            )
+        case TrainingFailed() as failed:
+            return structs.replace(shown, ended=failed.at, reason=failed.reason, evidence=failed.detail)
 
 
 def shown(observed: ObservedJob) -> JobShown:

@@ -63,8 +63,8 @@ async def curve_part(site: SiteOf, name: FromPath[str]) -> Response[str]:
 
 @get("/api/v1/training", tags=["training"], summary="What is trained, why, and with what result?")
 async def training_answer(site: SiteOf, page: FromQuery[int] = 1) -> training.TrainingScreen:
-    """Return the newest 60 training jobs with cause, progress, losses and result: 15 on a page, those that run
-    first."""
+    """Return the newest 60 training jobs with cause, progress, losses and result: 15 on a page, those that run first;
+    and the newest 10 fits of a stacker."""
     return training.screen(site.projection.state, site.projection.newest, page=page)
 
 

@@ -62,7 +62,7 @@ FOLLOWING: Final = {("gates", "watch")}
 """Commands that look until Ctrl-C; they open the log as the others do."""
 WRITING: Final = {
     *(("bars", name) for name in ("merge", "resample")),
-    *(("train", name) for name in ("files", "request", "sweep")),
+    *(("train", name) for name in ("files", "request", "stacker", "sweep")),
     *(("artifacts", name) for name in ("pull", "push")),
     *(("shadow", name) for name in ("start", "stop")),
     *(("ladder", name) for name in ("set", "step")),

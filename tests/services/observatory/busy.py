@@ -3,9 +3,12 @@
 import os
 from pathlib import Path
 
+from msgspec import structs
+
 from bench.replayed import Replayed, seal_all
 from schemas.codec import encode
 from schemas.common import Probabilities
+from schemas.documentation.examples import examples
 from schemas.operations import DeadLetter, DeadLetterRetried
 from schemas.training import (
     DataAssessed,
@@ -13,6 +16,9 @@ from schemas.training import (
     Gain,
     Recipe,
     SanityCheck,
+    StackerFitted,
+    StackerRejected,
+    StackerRequested,
     SymbolData,
     TrainingCompleted,
     TrainingEvent,
@@ -118,6 +124,10 @@ async def make_busy(served: Served, replayed: Replayed, redis_url: str, folder: 
     for number in range(1, 23):
         await write("training", step(runs, number, 40, now - 30_000 + number))
     await write("training", request(now - 10_000, "lightgbm", "schedule", "every 168 h"))
+    ends = [each.envelope.event for each in examples()]
+    for number, end in enumerate(each for each in ends if isinstance(each, StackerFitted | StackerRejected)):
+        fit = StackerRequested(cause="operator", actor="ada", reason="a month of rounds", at=now - 9_000 + number)
+        await write("training", structs.replace(end, request=await write("training", fit), at=now - 8_000))
     letter = DeadLetter(
         service="feed", source="BTCUSDT.csv:1204", reason="not_finite", detail="close is nan, expected a number",
         raw="1704067200000,42000.1,42010.0,41990.5,nan,12.5",

@@ -7,6 +7,7 @@ import pytest
 
 from bench.replayed import Replayed
 from schemas.codec import encode
+from schemas.documentation.examples import examples
 from schemas.training import TrainingEvent
 from services.observatory import core
 from services.observatory.core import State
@@ -80,6 +81,25 @@ def test_jobs_and_losses_are_bounded_and_the_newest_is_always_there() -> None:
     assert again.jobs == state.jobs
 
 
+def test_fits_of_a_stacker_are_shown_with_their_ends() -> None:
+    state = State()
+    events = [each.envelope for each in examples() if type(each.envelope.event).__name__.startswith("Stacker")]
+    [asked, began, fitted, refused] = events
+    for number, each in enumerate((asked, began)):
+        core.apply(state, StreamKey("training"), f"{BEGIN + number}-0", each)
+    [shown] = training.screen(state, Control()).fits
+    assert (shown.state, shown.base, shown.actor, shown.tried) == ("running", "mean", "ada", ())
+    again = core.initial(core.snapshot(state))
+    core.apply(state, StreamKey("training"), f"{BEGIN + 3}-0", fitted)
+    [shown] = training.screen(state, Control()).fits
+    assert shown.later is not None
+    assert (shown.state, shown.policy, shown.later.value, shown.penalty) == ("completed", "3c" * 32, 0.5, 1.0)
+    core.apply(again, StreamKey("training"), f"{BEGIN + 3}-0", refused)
+    [shown] = training.screen(again, Control()).fits
+    assert (shown.state, shown.reason, len(shown.tried)) == ("rejected", "no_certain_gain", 1)
+    assert state.jobs == {}
+
+
 def test_recipes_are_compared_by_name() -> None:
     other = msgspec.structs.replace(RECIPE, seed=2, params={"epochs": 40, "batch": 64})
     found = {one.what: (one.champion, one.job) for one in training.differences(other, RECIPE)}
@@ -98,6 +118,10 @@ async def test_a_job_is_compared_with_the_champion_of_its_model(
     page = (await answer(served, f"/training/{screen['jobs'][3]['id']}")).text
     for words in ("the champion", "outside", "Loss by step", "BTCUSDT"):
         assert words in page
+    assert [fit["state"] for fit in screen["fits"]] == ["rejected", "completed"]
+    jobs = (await answer(served, "/training")).text
+    for words in ("Stackers", "no certain gain", "Fitted voting policy", "Penalties tried (2)"):
+        assert words in jobs
     assert "HOLD in 100 %" in (await answer(served, "/training")).text
     assert (await answer(served, "/training/00000000")).status_code == 404
     drawn = (await answer(served, f"/training/{screen['jobs'][1]['id']}/curve")).text

@@ -19,7 +19,7 @@ from schemas.control import (
 )
 from schemas.gates import InputsDrifted, SkillDecayed
 from schemas.training import TrainingRequested, TrainingStarted
-from services.trainer.core import Due, by_schedule, cause_of, promotions, request_of
+from services.trainer.core import Due, by_schedule, cause_of, promotions, request_of, stacker_by_schedule
 from services.trainer.job import describe
 from services.trainer.task import Task
 from shared.control import EMPTY, State, fold, propose
@@ -117,6 +117,16 @@ def test_a_champion_is_due_a_week_after_its_promotion_by_default() -> None:
 
 def test_a_model_without_champion_is_never_due() -> None:
     assert by_schedule(Jobs(), given(register("b", B1)), {}, 10_000 * HOUR_MS) == []
+
+
+def test_a_stacker_is_due_by_schedule_where_models_vote() -> None:
+    policy = SetTrainingPolicy(stacker_hours=24)
+    assert stacker_by_schedule(Jobs(), given(), 99 * HOUR_MS) is None
+    request = stacker_by_schedule(Jobs(), given(policy), 99 * HOUR_MS)
+    assert request is not None
+    assert (request.cause, request.actor, request.at, request.base) == ("schedule", "trainer", 99 * HOUR_MS, None)
+    assert "24 h since the last request" in request.reason
+    assert stacker_by_schedule(Jobs(), after(after(EMPTY, BASE[0]), policy), 99 * HOUR_MS) is None
 
 
 def test_promotions_are_remembered_by_the_newest() -> None:

@@ -21,9 +21,18 @@ from schemas.control import (
     Rollback,
 )
 from schemas.decisions import AbsentMember, CountedBallot, DecisionMade
+from schemas.documentation.examples import examples
 from schemas.gates import ActionDue, GateVerdict, GuardTripped, VerdictReached
 from schemas.operations import ControlRefused, DeadLetter, GapDetected
-from schemas.training import TrainingFailed, TrainingProgressed, TrainingRejected
+from schemas.training import (
+    StackerFitted,
+    StackerRejected,
+    StackerRequested,
+    StackerStarted,
+    TrainingFailed,
+    TrainingProgressed,
+    TrainingRejected,
+)
 from services.watcher.alerts import ALERTS
 from services.watcher.core import check, check_server, observe, observe_command
 from services.watcher.gauges import readings
@@ -377,6 +386,21 @@ def test_a_training_is_followed_and_its_refusal_reported() -> None:
     ] == [("xgboost", "rejected")]
     failed = TrainingFailed(request=EVENT, model="xgboost", reason="out_of_memory", detail="6144 MiB", at=3)
     assert kinds(observe(state, failed, 0, 3)) == ["retrain-failed reported"]
+
+
+def test_the_fit_of_a_stacker_is_followed_and_its_result_reported() -> None:
+    state = State()
+    notices = []
+    for each in examples():
+        if isinstance(each.envelope.event, StackerRequested | StackerStarted | StackerRejected):
+            notices += observe(state, each.envelope.event, 0, 1)
+    assert notices == []  # a rejection is the rule, and no reason to look
+    assert state.jobs["ensemble"].stage == "rejected"
+    [made] = [each.envelope.event for each in examples() if isinstance(each.envelope.event, StackerFitted)]
+    [notice] = observe(state, made, 0, 2)
+    assert (notice.alert, notice.subject) == ("retrained", "ensemble")
+    assert notice.text.endswith("+0.50 mnat [+0.12, +0.88] over the one in force")
+    assert state.jobs["ensemble"].stage == "completed"
 
 
 def test_a_probation_that_is_not_ended_in_time_is_reported_as_a_dead_guard_is() -> None:

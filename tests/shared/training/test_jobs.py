@@ -96,10 +96,10 @@ def test_what_was_running_comes_before_what_waited_longest() -> None:
     assert jobs().next() is None
     following = jobs(first, second).next()
     assert following is not None
-    assert following.request.model == "a"
+    assert following.model == "a"
     interrupted = jobs(first, second, started(second)).next()
     assert interrupted is not None
-    assert interrupted.request.model == "b"
+    assert interrupted.model == "b"
 
 
 def test_a_storm_of_causes_makes_one_job() -> None:

@@ -11,7 +11,7 @@ from msgspec import structs
 from schemas.common import Probabilities
 from schemas.control import SetVotingPolicy
 from shared.tuning import stacking
-from shared.tuning.proposal import NothingToCompareError, propose
+from shared.tuning.proposal import NothingToCompareError, fitted_stacker, propose
 from shared.tuning.rounds import DecidedRound
 from shared.voting.pool import Member, panel_with, vote
 
@@ -107,8 +107,21 @@ def test_a_stacker_learns_that_a_member_is_upside_down() -> None:
     assert best.policy.rule == "stacker"
 
 
+def test_the_stacker_of_a_job_is_the_one_that_is_proposed() -> None:
+    made = rounds(informed=(1.0, -1.0))
+    job = fitted_stacker(made, IN_FORCE, IN_FORCE)
+    [proposed] = [each for each in propose(made, IN_FORCE, stacker=True).tried if each.policy.stacker][:1]
+    assert (job.fitted.policy, job.later) == (proposed.policy, proposed.later)
+    assert [each.penalty for each in job.fitted.tried] == list(stacking.PENALTIES)
+    assert job.fitted.penalty in stacking.PENALTIES
+    assert job.scale > 0.0
+    other = fitted_stacker(made, IN_FORCE, structs.replace(IN_FORCE, rule="logmean"))
+    assert other.fitted.policy.stacker
+    assert other.fitted.policy.stacker.base == "logmean"
+
+
 def test_a_member_that_never_moves_gets_no_weight_in_a_stacker() -> None:
-    policy = stacking.fitted_policy(rounds(2500, informed=(1.0, -1.0), constant=True), IN_FORCE)
+    policy = stacking.fitted_policy(rounds(2500, informed=(1.0, -1.0), constant=True), IN_FORCE).policy
     assert policy.stacker
     by_name = {member.model: member.rows for member in policy.stacker.members}
     assert np.abs(by_name["c"]).max() < 1e-9
@@ -153,7 +166,7 @@ def loss(scored: Sequence[DecidedRound], policy: SetVotingPolicy) -> float:
 def test_the_fit_is_that_of_the_stacker_that_serves() -> None:
     """The loss that was minimised is that of the votes."""
     made = rounds(2000, informed=(1.0, -1.0))
-    policy = stacking.fitted_policy(made, IN_FORCE)
+    policy = stacking.fitted_policy(made, IN_FORCE).policy
     assert policy.stacker
     served = [vote(each.panel._replace(policy=policy), each.ballots) for each in made]
     assert {each.rule for each in served} == {"stacker"}
@@ -161,7 +174,7 @@ def test_the_fit_is_that_of_the_stacker_that_serves() -> None:
     evidence = np.array([[np.subtract(np.log(each.ballots[name]), CENTRE) for name in ("a", "b")] for each in made])
     symbol = np.zeros(len(made), dtype=np.int64)
     fitting = stacking.Fitting(np.log(pooled), stacking.terms_of(evidence), outcomes_of(made), symbol)
-    fitted = stacking.log_losses(stacking.chosen_fit(fitting), fitting)
+    fitted = stacking.log_losses(stacking.chosen_fit(fitting).numbers, fitting)
     assert loss(made, policy) == pytest.approx(fitted.mean(), abs=1e-12)
     assert loss(made, policy) < loss(made, IN_FORCE) - 0.02
 
@@ -185,7 +198,7 @@ def chosen_of(tries: list[stacking.TriedPenalty], monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(stacking, "tried_penalties", lambda _: tries)
     monkeypatch.setattr(stacking, "fit", lambda _, penalty: np.array([penalty]))
     none = np.zeros(1, dtype=np.int64)
-    return float(stacking.chosen_fit(stacking.Fitting(np.zeros((1, 3)), np.zeros((1, 1, 3)), none, none))[0])
+    return float(stacking.chosen_fit(stacking.Fitting(np.zeros((1, 3)), np.zeros((1, 1, 3)), none, none)).numbers[0])
 
 
 def test_a_symbol_that_loses_by_it_ends_a_stacker() -> None:
@@ -193,7 +206,7 @@ def test_a_symbol_that_loses_by_it_ends_a_stacker() -> None:
     right = rounds(1500, informed=(1.0, 0.0))
     wrong = [each._replace(symbol="OTHER") for each in rounds(150, informed=(-1.0, 0.0), seed=9)]
     mixed = [each for number, one in enumerate(wrong) for each in (one, *right[10 * number : 10 * number + 10])]
-    assert stacking.fitted_policy(right, IN_FORCE).rule == "stacker"
+    assert stacking.fitted_policy(right, IN_FORCE).policy.rule == "stacker"
     with pytest.raises(stacking.NoStackerError, match="for the symbol that gains least"):
         stacking.fitted_policy(mixed, IN_FORCE)
 
@@ -212,12 +225,12 @@ def test_rounds_of_former_artifacts_belong_to_the_fit_and_each_ballot_is_centred
     made = [*former, now[0]._replace(panel=panel_with(members, frozenset(), IN_FORCE))]
     fitted_on: list[stacking.Fitting] = []
 
-    def chosen(fitting: stacking.Fitting) -> stacking.Values:
+    def chosen(fitting: stacking.Fitting) -> stacking.ChosenFit:
         fitted_on.append(fitting)
-        return np.ones(len(fitting.terms))
+        return stacking.ChosenFit(np.ones(len(fitting.terms)), 1.0, ())
 
     monkeypatch.setattr(stacking, "chosen_fit", chosen)
-    policy = stacking.fitted_policy(made, IN_FORCE)
+    policy = stacking.fitted_policy(made, IN_FORCE).policy
     assert policy.stacker
     assert {member.artifact for member in policy.stacker.members} == {"e" * 64}
     evidence = [
