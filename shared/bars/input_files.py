@@ -3,24 +3,23 @@ the top of the book. The accepted formats are documented in ``docs/reference/bar
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import chain, islice
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple
 
-import msgspec
 import numpy as np
 
-from schemas.market import BookSampled, FundingPublished, InputEvent, OpenInterestSampled, PriceSampled
+from schemas.market import PriceSampled
 from shared.bars.chunks import faults
-from shared.bars.columns import NOTHING_STATED, SYMBOL_NAMES, TIME_NAMES, moment_of, plain
+from shared.bars.columns import NOTHING_STATED, SYMBOL_NAMES, TIME_NAMES, plain
 from shared.bars.files import BarFile, probe
+from shared.bars.input_answers import is_json, recognise_answer
+from shared.bars.input_rows import FIELDS, GROUPS, InputFile, Timed, milliseconds, refused, timed, valid
 from shared.bars.names import SYMBOL
 from shared.bars.rows import InputRow, RefusedRow, SourceError
-from shared.bars.text import BROKEN, MISSING, bare, text_of
+from shared.bars.text import BROKEN, bare, text_of
 
-E = TypeVar("E", FundingPublished, OpenInterestSampled, PriceSampled, BookSampled)
-HOUR_MS: Final = 3_600_000
 THINNED_MS: Final = 60_000
 """Of a book, the last row up to each whole minute is read."""
 KLINES: Final = {"markPriceKlines": "mark", "indexPriceKlines": "index"}
@@ -28,13 +27,6 @@ KLINES: Final = {"markPriceKlines": "mark", "indexPriceKlines": "index"}
 _NAME: Final = re.compile(
     r"(?P<symbol>[A-Z0-9]+(?:[-_][A-Z0-9]*[A-Z][A-Z0-9]*)*)[-_](?:fundingRate|metrics|bookTicker)\b.*"
 )
-
-
-class Timed(NamedTuple):
-    """A row, and its time (ms): of a refused row that of the row before it."""
-
-    at: int
-    row: InputRow | RefusedRow
 
 
 class Columns(NamedTuple):
@@ -47,16 +39,7 @@ class Columns(NamedTuple):
     thinned: bool = False
 
 
-GROUPS: Final[tuple[tuple[str, ...], ...]] = (
-    ("funding_rate",),
-    ("open_interest",),
-    ("mark_price",),
-    ("index_price",),
-    ("best_bid_price", "best_bid_qty", "best_ask_price", "best_ask_qty"),
-)
-"""The fields that are needed for an event."""
-OPTIONAL: Final = ("funding_interval_hours", "open_interest_value")
-_ITSELF: Final = {name: name for name in (*chain.from_iterable(GROUPS), *OPTIONAL)}
+_ITSELF: Final = {name: name for name in FIELDS}
 FORMATS: Final = (
     Columns(
         "Binance funding rates",
@@ -73,20 +56,12 @@ FORMATS: Final = (
 )
 
 
-class InputFile(NamedTuple):
-    """A file of inputs. ``first`` is the earliest time (ms) of its rows, None if it has none. ``rows`` reads them, in
-    the order of time."""
-
-    name: str
-    program: str
-    first: int | None
-    rows: Callable[[], Iterator[Timed]]
-
-
 def recognise_inputs(path: Path, name: str, symbol: str | None = None) -> InputFile:
     """Return a file of inputs: its kind by its columns, its symbol by a column or its name, or as stated. A kline is
-    recognised by its folder. Raises ``SourceError``."""
+    recognised by its folder. JSON is an answer of Bybit or OKX. Raises ``SourceError``."""
     folder = next((part for part in path.resolve().parts[:-1] if part in KLINES), None)
+    if is_json(path):
+        return recognise_answer(path, name, symbol, None if folder is None else f"{KLINES[folder]}_price")
     if folder is not None:
         return _klines(probe(path, name, NOTHING_STATED._replace(symbol=symbol)), KLINES[folder], folder)
     try:
@@ -161,7 +136,7 @@ class _Table:
         minute = None
         for number, line in lines:
             cells = line.split(",")
-            at = _milliseconds(cells[self._time]) if len(cells) == self._width else None
+            at = milliseconds(cells[self._time]) if len(cells) == self._width else None
             now = None if at is None else (at - 1) // THINNED_MS
             if kept is not None and now != minute:
                 yield kept
@@ -171,53 +146,12 @@ class _Table:
 
     def _row(self, text: str, where: str, before: int) -> Iterator[Timed]:
         cells = [bare(cell) for cell in text.split(",")]
-        symbol = self._symbol
-        try:
-            if len(cells) != self._width:
-                raise ValueError(f"expected {self._width} columns, found {len(cells)}")
-            at = _milliseconds(cells[self._time])
-            if at is None:
-                raise ValueError(f"{cells[self._time][:50]!r} is not a time")
-            if self._symbol_at is not None:
-                symbol = cells[self._symbol_at]
-            numbers = {field: _number(cells[place]) for field, place in self._fields.items()}
-            events = tuple(_events(str(symbol), at, numbers))
-        except (ValueError, msgspec.ValidationError) as error:
-            named = symbol if symbol is not None and SYMBOL.fullmatch(symbol) else None
-            yield Timed(before, RefusedRow("bad_row", str(error), where, text[:2000], named))
-            return
-        yield from (Timed(at, InputRow(event, where)) for event in events)
-
-
-def _milliseconds(text: str) -> int | None:
-    moment = moment_of(bare(text))
-    return None if moment is None else moment // 1000
-
-
-def _number(cell: str) -> float | None:
-    """Return a number, None for a cell without one. Raises ``ValueError``."""
-    return None if cell.lower() in MISSING else float(cell)
-
-
-def _events(symbol: str, at: int, numbers: Mapping[str, float | None]) -> Iterator[InputEvent]:
-    """Yield the events of a row. Raises ``msgspec.ValidationError`` for a value out of its limits."""
-    where = (symbol, at, "replay")
-    rate, amount = numbers.get("funding_rate"), numbers.get("open_interest")
-    mark, index = numbers.get("mark_price"), numbers.get("index_price")
-    book = [numbers.get(name) for name in GROUPS[-1]]
-    if rate is not None:
-        hours = numbers.get("funding_interval_hours")
-        yield _valid(FundingPublished, (*where, rate, None if hours is None else round(hours * HOUR_MS)))
-    if amount is not None:
-        yield _valid(OpenInterestSampled, (*where, amount, numbers.get("open_interest_value")))
-    if mark is not None or index is not None:
-        yield _valid(PriceSampled, (*where, mark, index))
-    if None not in book:
-        yield _valid(BookSampled, (*where, *book))
-
-
-def _valid(kind: type[E], values: tuple[Any, ...]) -> E:
-    return msgspec.convert((kind.__struct_config__.tag, *values), kind)
+        if len(cells) != self._width:
+            detail = f"expected {self._width} columns, found {len(cells)}"
+            return iter([refused(detail, self._symbol, where, text, before)])
+        symbol = self._symbol if self._symbol_at is None else cells[self._symbol_at]
+        fields = {field: cells[place] for field, place in self._fields.items()}
+        return timed(symbol, cells[self._time], fields, where, text, before)
 
 
 def _klines(file: BarFile, field: str, folder: str) -> InputFile:
@@ -238,7 +172,7 @@ def _klines(file: BarFile, field: str, folder: str) -> InputFile:
                     continue
                 at = open_time + file.interval_ms
                 prices = (values[3], None) if field == "mark" else (None, values[3])
-                yield Timed(at, InputRow(_valid(PriceSampled, (symbol, at, "replay", *prices)), where))
+                yield Timed(at, InputRow(valid(PriceSampled, (symbol, at, "replay", *prices)), where))
 
     first = None if file.first is None else file.first + file.interval_ms
     return InputFile(file.name, f"Binance {field} prices", first, rows)

@@ -8,7 +8,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from shared.bars.input_files import InputFile, Timed, recognise_inputs
+from shared.bars.input_files import recognise_inputs
+from shared.bars.input_rows import InputFile, Timed
 from shared.bars.rows import Bars, BarSource, Good, InputRow, RefusedRow, Row, SourceError
 from shared.bars.source import files_in, named_in, sampled
 from shared.inputs.samples import gathered

@@ -34,7 +34,7 @@ class Net(Protocol):
         """Initialise the network so that it predicts ``log_prior`` before its first step."""
 
     def outputs(self, x: Tensor) -> Tensor:
-        """Return [B, 3 + K]: the logits, and K outputs that are learned beside them."""
+        """Return [B, 3 + K]: the logits, and K outputs that are learned with them."""
 
     def served(self) -> dict[str, Tensor]:
         """Return the weights that the logits depend on, by name."""

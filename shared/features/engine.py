@@ -17,7 +17,8 @@ from shared.features.context_bars import Key, ReferenceBars
 from shared.features.feature import Feature
 from shared.features.graph import OperatorGraph, Vectors
 from shared.features.refusal import RefusedBar, impossible, out_of_order
-from shared.features.sets import FeatureSet
+from shared.features.sets import FeatureSet, feature_set
+from shared.inputs.reading import ReadSample
 
 FORGET_AFTER: Final = 2**18
 """The number of events without a bar of a symbol after which it is forgotten, times the minutes of its interval (at
@@ -56,6 +57,10 @@ class AcceptedBars(NamedTuple):
     results: tuple[ComputedVector | Withheld, ...]
 
 
+SlotSamples: TypeAlias = Sequence[ReadSample]
+"""The samples of each kind at one slot."""
+
+
 @dataclass(eq=False, slots=True)
 class _Window:
     """The window of one symbol.
@@ -82,7 +87,8 @@ class _Run:
     """New bars of one symbol without an unbridged gap: ``rows`` slots from ``slot``.
 
     ``wave`` is the number of unbridged gaps before it in the batch. ``before`` is the bar before the run and its mark;
-    a flat bar at the start repeats its close. ``place`` is the index of the run among the columns of ``computed``.
+    a flat bar at the start repeats its close. ``samples`` are those of inputs at each slot, if the engine reads some.
+    ``place`` is the index of the run among the columns of ``computed``.
     """
 
     window: _Window
@@ -92,6 +98,7 @@ class _Run:
     before: tuple[BarClosed, int] | None
     bars: list[BarClosed]
     marks: list[int]
+    samples: list[SlotSamples]
     count: int = 0
     rows: int = 0
     wanted: bool = False
@@ -99,6 +106,8 @@ class _Run:
     place: int = 0
 
 
+_ANY: Final = feature_set("any", "close")
+"""The graph of an engine without sets."""
 _COLUMN: Final = attrgetter("column")
 Content: TypeAlias = Callable[[BarClosed], tuple[float | None, ...]]
 """Returns the fields of a bar that formulas read."""
@@ -114,11 +123,14 @@ class _Computed(NamedTuple):
     finite: list[list[list[bool]] | None]
 
 
-class SampledRows(Protocol):
-    """The values of inputs at the bars of a stream."""
+class SampledInputs(Protocol):
+    """The inputs of a stream, as far as it was read."""
 
-    def rows(self, keys: Sequence[Key], slots: range) -> tuple[Doubles, Integers]:
-        """Return fields for slots of some series, ``[series, slot, field]``, and the oldest mark of each slot."""
+    def at(self, key: Key, slot: int) -> SlotSamples:
+        """Return the sample of each kind at the close of a slot, and one without values where there is none."""
+
+    def values(self, samples: Sequence[SlotSamples]) -> tuple[Doubles, Integers]:
+        """Return the fields of each slot, ``[slot, field]``, NaN where there is no value, and its oldest mark."""
 
 
 class Accepted(NamedTuple):
@@ -126,7 +138,8 @@ class Accepted(NamedTuple):
     ones."""
 
     bar: BarClosed
-    run: _Run
+    key: Key
+    run: _Run | None
     row: int
     missing: int
     bridged: bool
@@ -142,8 +155,9 @@ class Engine:
     engine that applies every event from ``oldest()`` on, and is given ``restarted``, continues exactly like the former
     engine. Vectors are bit-identical to those of ``shared.features.history``.
 
-    ``references`` has the bars of references, and ``sampled`` the values of inputs. They must be in it when ``close``
-    is called. Raises ``ValueError`` for a set that reads what is not given.
+    ``references`` has the bars of references, which must be in it when ``close`` is called, and ``sampled`` the inputs.
+    Without sets it accepts and refuses bars, and has no results. Raises ``ValueError`` for a set that reads what is not
+    given.
     """
 
     def __init__(
@@ -151,20 +165,20 @@ class Engine:
         sets: Sequence[FeatureSet],
         bridge: int = BRIDGE,
         references: ReferenceBars | None = None,
-        sampled: SampledRows | None = None,
+        sampled: SampledInputs | None = None,
     ) -> None:
         self._sets = tuple(sets)
         self._bridge = bridge
         self._references = references
         self._sampled = sampled
-        self._graph = OperatorGraph(self._sets)
+        self._graph = OperatorGraph(self._sets or [_ANY])
         if self._graph.context and references is None:
             raise ValueError("an engine for sets with context needs the bars of references, got none")
         if self._graph.sampled and sampled is None:
             raise ValueError("an engine for sets that read inputs needs their values, got none")
         self._content = attrgetter(*self._graph.own)
         self._lookback = self._graph.lookback
-        self._first_need = min(chosen.lookback for chosen in self._sets)
+        self._first_need = min((chosen.lookback for chosen in self._sets), default=1)
         self._windows: dict[Key, _Window] = {}
         self._columns: dict[int, SymbolColumns] = {}
         self._runs: list[_Run] = []
@@ -187,6 +201,8 @@ class Engine:
     def oldest(self, without: Collection[Key] = ()) -> int | None:
         """Return the index of the oldest event on which a later result may depend; None if there is none. ``without``:
         series whose windows no later result reads, since so many bars are still to be added first."""
+        if not self._sets:
+            return min([window.mark for window in self._windows.values()], default=None)
         windows = [self._windows[key] for key in without if key in self._windows]
         skipped = {interval: [one.column for one in windows if one.key[1] == interval] for interval in self._columns}
         marks = [columns.oldest(skipped[interval]) for interval, columns in self._columns.items()]
@@ -201,13 +217,24 @@ class Engine:
             return refused
         key = (bar.symbol, bar.interval_ms, bar.origin == "synthetic")
         window = self._windows.get(key)
-        if window is None:
-            return self._accept(self._start(key, bar), bar, index, 0, False)
-        window.touched = index
-        missing = missing_before(window.last.open_time, bar.open_time, bar.interval_ms)
-        if missing < 0:
+        if window is not None and bar.open_time <= window.last.open_time:
+            window.touched = index
             return out_of_order(window.last, bar)
-        return self._accept(window, bar, index, missing, missing > 0 and is_bridged(missing, self._bridge))
+        return self.append(key, bar, index)
+
+    def append(self, key: Key, bar: BarClosed, index: int, samples: SlotSamples = ()) -> Accepted:
+        """Append a possible bar that is later than the last one of its series. ``samples`` are those of inputs at it,
+        if the engine reads some."""
+        window = self._windows.get(key)
+        if window is None:
+            return self._accept(self._start(key, bar), bar, index, 0, False, samples)
+        missing = missing_before(window.last.open_time, bar.open_time, bar.interval_ms)
+        return self._accept(window, bar, index, missing, missing > 0 and is_bridged(missing, self._bridge), samples)
+
+    def first_slot(self, key: Key, bar: BarClosed) -> int:
+        """Return the slot of the first flat bar that would be appended before a bar; that of the bar without any."""
+        window, slot = self._windows.get(key), bar.open_time // bar.interval_ms
+        return window.slot + 1 if window is not None and is_bridged(slot - window.slot - 1, self._bridge) else slot
 
     def _start(self, key: Key, bar: BarClosed) -> _Window:
         columns = self._columns.get(bar.interval_ms)
@@ -217,16 +244,20 @@ class Engine:
         window = self._windows[key] = _Window(key, columns, columns.claim(), bar, slot)
         return window
 
-    def _accept(self, window: _Window, bar: BarClosed, index: int, missing: int, bridged: bool) -> Accepted:
+    def _accept(
+        self, window: _Window, bar: BarClosed, index: int, missing: int, bridged: bool, samples: SlotSamples
+    ) -> Accepted:
         run = window.run
         if missing and not bridged:
             self.restarted.add(window.key)
             window.count, window.flats = 0, []
             window.slot += missing
-            run = self._open(window, run.wave + 1 if run else 0)
+            run = self._open(window, run.wave + 1 if run is not None else 0)
         elif run is None:
             run = self._open(window, 0)
         if bridged:
+            if self._sampled is not None and run is not None:
+                run.samples += [self._sampled.at(window.key, window.slot + 1 + flat) for flat in range(missing)]
             window.flats += range(window.count + 1, window.count + missing + 1)
             window.count += missing
             window.slot += missing
@@ -237,17 +268,22 @@ class Engine:
             window.flats = [flat for flat in window.flats if flat > window.count - self._lookback]
         if self.restarted and window.count >= self._lookback:
             self.restarted.discard(window.key)
-        run.bars.append(bar)
-        run.marks.append(index)
-        run.count, run.rows = window.count, window.slot - run.slot + 1
-        run.wanted = run.wanted or window.count >= self._first_need
         flats = tuple(window.flats) if window.flats else ()
         restarted = window.key in self.restarted if self.restarted else False
-        return Accepted(bar, run, run.rows - 1, missing, bridged, window.count, flats, restarted)
+        if run is None:
+            return Accepted(bar, window.key, None, 0, missing, bridged, window.count, flats, restarted)
+        run.bars.append(bar)
+        run.marks.append(index)
+        run.samples.append(samples)
+        run.count, run.rows = window.count, window.slot - run.slot + 1
+        run.wanted = run.wanted or window.count >= self._first_need
+        return Accepted(bar, window.key, run, run.rows - 1, missing, bridged, window.count, flats, restarted)
 
-    def _open(self, window: _Window, wave: int) -> _Run:
+    def _open(self, window: _Window, wave: int) -> _Run | None:
+        if not self._sets:
+            return None
         before = (window.last, window.mark) if window.count else None
-        run = window.run = _Run(window, wave, window.slot + 1, window.column, before, [], [])
+        run = window.run = _Run(window, wave, window.slot + 1, window.column, before, [], [], [])
         self._runs.append(run)
         return run
 
@@ -303,14 +339,17 @@ class Engine:
 
     def outcome(self, bar: Accepted) -> AcceptedBars:
         """Return the result of a bar that was appended before the last ``close``."""
-        results = tuple([self._result(bar, number, chosen) for number, chosen in enumerate(self._sets)])
-        return AcceptedBars(bar.missing, bar.bridged, results)
+        return AcceptedBars(bar.missing, bar.bridged, tuple(self.results(bar)))
+
+    def results(self, bar: Accepted) -> list[ComputedVector | Withheld]:
+        """Return the result of each set of a bar that was appended before the last ``close``."""
+        return [self._result(bar, number, chosen) for number, chosen in enumerate(self._sets)]
 
     def _result(self, bar: Accepted, number: int, chosen: FeatureSet) -> ComputedVector | Withheld:
         need, run = chosen.lookback, bar.run
-        computed = run.computed
-        if bar.have < need or computed is None:
+        if bar.have < need or run is None or run.computed is None:
             return Withheld("gap" if bar.restarted else "warming", bar.have, need)
+        computed = run.computed
         finite = computed.finite[number]
         if finite is not None and not finite[bar.row][run.place]:
             values = computed.vectors[number][bar.row, run.place]
@@ -322,10 +361,12 @@ class Engine:
         return ComputedVector(computed.data[number][start : start + size], flats)
 
 
-def _with_inputs(sampled: SampledRows, runs: list[_Run], values: Doubles, marks: Integers) -> tuple[Doubles, Integers]:
+def _with_inputs(
+    sampled: SampledInputs, runs: list[_Run], values: Doubles, marks: Integers
+) -> tuple[Doubles, Integers]:
     """Return the fields of bars and the values of inputs, and the oldest marks of both."""
-    slots = range(runs[0].slot, runs[0].slot + runs[0].rows)
-    more, oldest = sampled.rows([run.window.key for run in runs], slots)
+    more, oldest = sampled.values([samples for run in runs for samples in run.samples])
+    more, oldest = more.reshape(*marks.shape, -1), oldest.reshape(marks.shape)
     return np.concatenate([values, more], axis=2), np.minimum(marks, oldest)
 
 

@@ -13,32 +13,41 @@ from copies.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple, cast
+from itertools import chain
+from operator import attrgetter, itemgetter
+from types import SimpleNamespace
+from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 import numpy as np
 
 from schemas.market import BarClosed, MarketEvent, ReferenceCopied
-from shared.features.bars import BRIDGE, Doubles, Integers, is_bridged
+from shared.features.bars import BRIDGE, Doubles, Integers
 from shared.features.context_bars import Key, ReferenceBars
 from shared.features.context_formulas import references_of
 from shared.features.engine import (
     SWEEP_EVERY,
     Accepted,
     AcceptedBars,
+    ComputedVector,
     Engine,
+    SlotSamples,
     Withheld,
     detail_of,
     silence,
 )
 from shared.features.graph import OperatorGraph
 from shared.features.refusal import RefusedBar
-from shared.features.sets import FeatureSet, feature_set
-from shared.inputs.kinds import BOUNDS, KINDS, Kind, kinds_of
+from shared.features.sets import FeatureSet
+from shared.inputs.kinds import BOUNDS, KINDS, SOURCES, Kind, kinds_of
 from shared.inputs.reading import ReadInputs, ReadSample
 
 _NEVER: Final = 2**62
-_ANY: Final = feature_set("any", "close")
-"""A set whose window accepts bars where every installed set has context. It has no results."""
+_READ: Final = {kind: attrgetter(*source.attributes) for kind, source in SOURCES.items()}
+_EVENT: Final = itemgetter(0)
+_MARK: Final = itemgetter(1)
+_NO_EVENT: Final = SimpleNamespace(**{name: math.nan for source in SOURCES.values() for name in source.attributes})
+_ABSENT: Final[Any] = (_NO_EVENT, _NEVER, 0)
+"""Stands for a sample at a bar without one."""
 
 
 class _Lacking(NamedTuple):
@@ -49,75 +58,47 @@ class _Lacking(NamedTuple):
 
 
 class _Sampled:
-    """The values of inputs at the bars that an engine is given, as they were known when it was given them."""
+    """The inputs of the sets of a group. See ``SampledInputs``."""
 
-    def __init__(self, inputs: ReadInputs, sets: Sequence[FeatureSet], reader: int, bridge: int) -> None:
+    def __init__(self, inputs: ReadInputs, sets: Sequence[FeatureSet], reader: int) -> None:
         graph = OperatorGraph(sets)
         self.kinds: Final = graph.kinds
-        self._places = [
-            [KINDS[kind].index(name) for name in graph.sampled if name in KINDS[kind]] for kind in graph.kinds
-        ]
-        self._none = [(math.nan,) * len(KINDS[kind]) for kind in graph.kinds]
+        fields = [name for kind in graph.kinds for name in KINDS[kind]]
+        self._places = [fields.index(name) for name in graph.sampled]
         self._inputs = inputs
         self._reader = reader
-        self._bridge = bridge
-        self._slots: dict[Key, dict[int, list[ReadSample | None]]] = {}
-        self._last: dict[Key, tuple[int, int]] = {}
 
-    def at(self, key: Key, bar: BarClosed) -> list[ReadSample | None]:
-        """Return the sample of each kind at the close of a bar, None where there is none."""
+    def known(self, key: Key, slot: int) -> list[ReadSample | None]:
+        """Return the sample of each kind at the close of a slot, None where there is none."""
         symbol, interval_ms, synthetic = key
-        return self._inputs.at(self.kinds, (symbol, synthetic), bar.open_time + interval_ms, interval_ms)
+        return self._inputs.at(self.kinds, (symbol, synthetic), (slot + 1) * interval_ms, interval_ms)
 
-    def note(self, key: Key, bar: BarClosed, index: int, samples: list[ReadSample | None]) -> None:
-        """Note the samples at a bar that the engine is given, and those at the flat bars before it."""
+    def next(self, key: Key, slot: int, index: int) -> list[ReadSample | None]:
+        """Return the same, and drop what only earlier slots read."""
         symbol, interval_ms, synthetic = key
-        slot = bar.open_time // interval_ms
-        slots = self._slots.setdefault(key, {})
-        for flat in range(self._first(key, slot), slot):
-            close = (flat + 1) * interval_ms
-            slots[flat] = self._inputs.at(self.kinds, (symbol, synthetic), close, interval_ms)
-        slots[slot] = samples
-        self._last[key] = slot, index
+        reader = self._reader, interval_ms
+        return self._inputs.next(self.kinds, (symbol, synthetic), reader, (slot + 1) * interval_ms, index)
 
-    def drop_old(self, key: Key, bar: BarClosed, index: int, *, alone: bool = False) -> None:
-        """Drop what is read neither by ``bar``, the oldest that the engine may still be given, nor by later ones.
-        ``alone``: no vector will read the flat bars before it."""
+    def drop_old(self, key: Key, first: int, index: int) -> None:
+        """Drop what only slots before ``first`` read."""
         symbol, interval_ms, synthetic = key
-        slot = bar.open_time // interval_ms
-        first_close = ((slot if alone else self._first(key, slot)) + 1) * interval_ms
-        self._inputs.computed((symbol, synthetic), (self._reader, interval_ms), first_close, index)
+        self._inputs.computed((symbol, synthetic), (self._reader, interval_ms), (first + 1) * interval_ms, index)
 
-    def _first(self, key: Key, slot: int) -> int:
-        """Return the first of the flat bars before a bar in a slot; the slot itself without any."""
-        last = self._last.get(key)
-        if last is None or last[0] >= slot - 1:
-            return slot
-        return last[0] + 1 if is_bridged(slot - last[0] - 1, self._bridge) else slot
+    def at(self, key: Key, slot: int) -> SlotSamples:
+        """See ``SampledInputs``."""
+        return [sample or _ABSENT for sample in self.known(key, slot)]
 
-    def rows(self, keys: Sequence[Key], slots: range) -> tuple[Doubles, Integers]:
-        """See ``SampledRows``."""
-        noted = [self._slots[key][slot] for key in keys for slot in slots]
-        values = [self._values(samples) for samples in noted]
-        marks = [min([_NEVER if each is None else each.mark for each in samples]) for samples in noted]
-        shape = len(keys), len(slots)
-        return np.array(values).reshape(*shape, -1), np.array(marks).reshape(shape)
-
-    def _values(self, samples: list[ReadSample | None]) -> list[float]:
-        return [
-            values[place]
-            for sample, none, places in zip(samples, self._none, self._places, strict=True)
-            for values in (none if sample is None else sample.values,)
-            for place in places
+    def values(self, samples: Sequence[SlotSamples]) -> tuple[Doubles, Integers]:
+        """See ``SampledInputs``."""
+        flat = list(chain.from_iterable(samples))
+        count, kinds = len(samples), len(self.kinds)
+        events = list(map(_EVENT, flat))
+        values = [
+            np.array([*map(_READ[kind], events[place::kinds])], np.float64).reshape(count, -1)
+            for place, kind in enumerate(self.kinds)
         ]
-
-    def close(self) -> None:
-        """Drop the values that the engine has computed with."""
-        self._slots.clear()
-
-    def forget(self, index: int) -> None:
-        """Forget the series that had no bar for too many events before ``index``."""
-        self._last = {key: last for key, last in self._last.items() if index - last[1] <= silence(key)}
+        marks = np.fromiter(map(_MARK, flat), np.int64, len(flat)).reshape(count, kinds)
+        return np.concatenate(values, axis=1)[:, self._places], marks.min(axis=1)
 
 
 @dataclass(eq=False, slots=True)
@@ -133,35 +114,55 @@ class _Group:
     sampled: _Sampled | None
     waiting: dict[Key, list[tuple[BarClosed, int]]] = field(default_factory=dict)
 
-    def take(self, references: ReferenceBars, key: Key, bar: BarClosed, index: int) -> Accepted | _Lacking:
-        symbols = references.lacking(self.symbols, key, bar.open_time // bar.interval_ms) if self.symbols else ()
-        samples = self.sampled.at(key, bar) if self.sampled is not None else []
-        if symbols or None in samples:
-            waiting = self.waiting.setdefault(key, [])
-            waiting.append((bar, index))
-            del waiting[: -self.lookback]  # older bars are in no later window
-            if self.sampled is None:
-                return _Lacking(symbols, ())
-            self.sampled.drop_old(key, waiting[0][0], index, alone=len(waiting) == self.lookback)
-            kinds = zip(self.sampled.kinds, samples, strict=True)
-            return _Lacking(symbols, tuple([kind for kind, sample in kinds if sample is None]))
-        for earlier, of_earlier in self.waiting.pop(key, ()):
-            if self.sampled is not None:
-                self.sampled.note(key, earlier, of_earlier, self.sampled.at(key, earlier))
-            self.engine.add(earlier, of_earlier)
-        if self.sampled is not None:
-            self.sampled.note(key, bar, index, samples)
-            self.sampled.drop_old(key, bar, index)
-        accepted = self.engine.add(bar, index)
-        assert isinstance(accepted, Accepted), "it accepts what the first engine accepted"
+    def take(self, references: ReferenceBars, bar: Accepted, index: int) -> Accepted | _Lacking:
+        """Append a bar that the first engine accepted, and those that waited for what it has; or keep it."""
+        key, slot = bar.key, bar.bar.open_time // bar.bar.interval_ms
+        symbols = references.lacking(self.symbols, key, slot) if self.symbols else ()
+        earlier = self.waiting.get(key) if self.waiting else None
+        if self.sampled is None:
+            samples = []
+        elif bar.missing or earlier or symbols:
+            samples = self.sampled.known(key, slot)
+        else:
+            samples = self.sampled.next(key, slot, index)
+        if symbols or not all(samples):
+            return self._wait(key, bar.bar, index, symbols, samples)
+        if earlier is not None:
+            for waiting, of_waiting in self.waiting.pop(key):
+                self._append(key, waiting, of_waiting)
+        accepted = self.engine.append(key, bar.bar, index, cast(SlotSamples, samples))
+        if self.sampled is not None and (bar.missing or earlier):
+            self.sampled.drop_old(key, slot, index)
         return accepted
 
+    def _append(self, key: Key, bar: BarClosed, index: int) -> None:
+        samples = self.sampled.at(key, bar.open_time // bar.interval_ms) if self.sampled is not None else ()
+        self.engine.append(key, bar, index, samples)
 
-class _Bar(NamedTuple):
-    """What became of a bar in the engine of sets without context, and in each group."""
+    def _wait(
+        self, key: Key, bar: BarClosed, index: int, symbols: tuple[str, ...], samples: list[ReadSample | None]
+    ) -> _Lacking:
+        waiting = self.waiting.setdefault(key, [])
+        waiting.append((bar, index))
+        del waiting[: -self.lookback]  # older bars are in no later window
+        if self.sampled is None:
+            return _Lacking(symbols, ())
+        oldest = waiting[0][0]
+        alone = len(waiting) == self.lookback  # no vector will read the flat bars before it
+        first = oldest.open_time // oldest.interval_ms if alone else self.engine.first_slot(key, oldest)
+        self.sampled.drop_old(key, first, index)
+        kinds = zip(self.sampled.kinds, samples, strict=True)
+        return _Lacking(symbols, tuple([kind for kind, sample in kinds if sample is None]))
 
-    accepted: Accepted
-    of_groups: tuple[Accepted | _Lacking, ...]
+    def results(self, bar: Accepted, taken: Accepted | _Lacking) -> list[ComputedVector | Withheld]:
+        """Return the result of each set of a bar."""
+        if isinstance(taken, Accepted):
+            return self.engine.results(taken)
+        return [_withheld(bar, chosen, taken) for chosen in self.sets]
+
+
+_Added: TypeAlias = tuple[Accepted, list[Accepted | _Lacking]]
+"""An accepted bar in the engine of sets without context, and what became of it in each group."""
 
 
 class Streaming:
@@ -171,8 +172,9 @@ class Streaming:
 
     def __init__(self, sets: Sequence[FeatureSet], bridge: int = BRIDGE) -> None:
         self._sets = tuple(sets)
-        self._own = [place for place, chosen in enumerate(self._sets) if not (chosen.references or chosen.inputs)]
-        self._engine = Engine([self._sets[place] for place in self._own] or [_ANY], bridge)
+        own = [place for place, chosen in enumerate(self._sets) if not (chosen.references or chosen.inputs)]
+        self._engine = Engine([self._sets[place] for place in own], bridge)
+        self._own = bool(own)
         lookback = max(chosen.lookback for chosen in self._sets)
         symbols = {symbol for chosen in self._sets for symbol in chosen.references}
         self._references = ReferenceBars(symbols, lookback, bridge)
@@ -181,12 +183,15 @@ class Streaming:
         for read in dict.fromkeys((chosen.references, chosen.inputs) for chosen in self._sets):
             if any(read):
                 self._groups.append(self._group(read, bridge))
+        places = [*own, *(place for group in self._groups for place in group.places)]
+        self._order = None if places == sorted(places) else [places.index(place) for place in range(len(places))]
+        """Where the result of each set is among those of the engines, None if in order."""
 
     def _group(self, read: tuple[tuple[str, ...], tuple[Kind, ...]], bridge: int) -> _Group:
         symbols, kinds = read
         places = [place for place, one in enumerate(self._sets) if (one.references, one.inputs) == read]
         chosen = [self._sets[place] for place in places]
-        sampled = _Sampled(self._inputs, chosen, len(self._groups), bridge) if kinds else None
+        sampled = _Sampled(self._inputs, chosen, len(self._groups)) if kinds else None
         engine = Engine(chosen, bridge, self._references if symbols else None, sampled)
         return _Group(symbols, chosen, places, engine, max(one.lookback for one in chosen), sampled)
 
@@ -195,14 +200,15 @@ class Streaming:
         of these events in the stream; the indices of the others follow without a gap."""
         if not self._groups and all(isinstance(event, BarClosed) for event in events):
             return [*self._engine.handle(cast(Sequence[BarClosed], events), first)]
-        added = [self._add(event, first + i) for i, event in enumerate(events)]
+        added = self._add(events, first)
         self._close(want=True)
-        return [self._outcome(one) if isinstance(one, _Bar) else one for one in added]
+        return [
+            self._outcome(*one) if isinstance(one, tuple) and not isinstance(one, RefusedBar) else one for one in added
+        ]
 
     def apply(self, events: Sequence[MarketEvent], first: int) -> None:
         """Append bars like ``handle``, without results."""
-        for i, event in enumerate(events):
-            self._add(event, first + i)
+        self._add(events, first)
         self._close(want=False)
 
     def oldest(self) -> int | None:
@@ -227,23 +233,29 @@ class Streaming:
     def _engines(self) -> list[Engine]:
         return [self._engine, *(group.engine for group in self._groups)]
 
-    def _add(self, bar: MarketEvent, index: int) -> _Bar | RefusedBar | None:
-        if index % SWEEP_EVERY == 0:
-            self._forget(index)
-        if not isinstance(bar, BarClosed | ReferenceCopied):
-            self._inputs.add(bar, index)
-            return None
-        key = (bar.symbol, bar.interval_ms, bar.origin == "synthetic")
-        if isinstance(bar, ReferenceCopied):
-            if bar.symbol in self._references.symbols:
-                self._references.add(key, bar, index)
-            return None
+    def _add(self, events: Sequence[MarketEvent], first: int) -> list[_Added | RefusedBar | None]:
+        added: list[_Added | RefusedBar | None] = []
+        for index, event in enumerate(events, first):
+            if index % SWEEP_EVERY == 0:
+                self._forget(index)
+            if isinstance(event, BarClosed):
+                added.append(self._add_bar(event, index))
+                continue
+            added.append(None)
+            if not isinstance(event, ReferenceCopied):
+                self._inputs.add(event, index)
+            elif event.symbol in self._references.symbols:
+                key = (event.symbol, event.interval_ms, event.origin == "synthetic")
+                self._references.add(key, event, index)
+        return added
+
+    def _add_bar(self, bar: BarClosed, index: int) -> _Added | RefusedBar:
         accepted = self._engine.add(bar, index)
         if isinstance(accepted, RefusedBar):
             return accepted
         if bar.symbol in self._references.symbols:
-            self._references.add(key, bar, index)
-        return _Bar(accepted, tuple([group.take(self._references, key, bar, index) for group in self._groups]))
+            self._references.add(accepted.key, bar, index)
+        return accepted, [group.take(self._references, accepted, index) for group in self._groups]
 
     def _forget(self, index: int) -> None:
         """Forget symbols that had no event for too long before ``index``."""
@@ -253,8 +265,6 @@ class Streaming:
         self._inputs.forget(index, lambda interval_ms: silence(("", interval_ms, False)))
         for group in self._groups:
             group.engine.forget(index)
-            if group.sampled is not None:
-                group.sampled.forget(index)
             for key, bars in list(group.waiting.items()):
                 if index - bars[-1][1] > silence(key):
                     del group.waiting[key]
@@ -263,23 +273,13 @@ class Streaming:
         for engine in self._engines:
             engine.close(want)
         self._references.drop_old()
-        for group in self._groups:
-            if group.sampled is not None:
-                group.sampled.close()
 
-    def _outcome(self, bar: _Bar) -> AcceptedBars:
-        results: list[Any] = [None] * len(self._sets)
-        if self._own:
-            for place, result in zip(self._own, self._engine.outcome(bar.accepted).results, strict=True):
-                results[place] = result
-        for group, taken in zip(self._groups, bar.of_groups, strict=True):
-            if isinstance(taken, Accepted):
-                for place, result in zip(group.places, group.engine.outcome(taken).results, strict=True):
-                    results[place] = result
-            else:
-                for place, chosen in zip(group.places, group.sets, strict=True):
-                    results[place] = _withheld(bar.accepted, chosen, taken)
-        return AcceptedBars(bar.accepted.missing, bar.accepted.bridged, tuple(results))
+    def _outcome(self, bar: Accepted, of_groups: Sequence[Accepted | _Lacking]) -> AcceptedBars:
+        results = self._engine.results(bar) if self._own else []
+        for group, taken in zip(self._groups, of_groups, strict=True):
+            results += group.results(bar, taken)
+        ordered = results if self._order is None else [results[place] for place in self._order]
+        return AcceptedBars(bar.missing, bar.bridged, tuple(ordered))
 
 
 def _withheld(bar: Accepted, chosen: FeatureSet, lacking: _Lacking) -> Withheld:

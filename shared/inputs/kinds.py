@@ -37,6 +37,23 @@ BOUNDS: Final[dict[Kind, str]] = {
 Number = TypeVar("Number", int, NDArray[np.int64])
 
 
+class Source(NamedTuple):
+    """Where a kind is read: the event, and the attributes that are its fields, in order."""
+
+    event: type[InputEvent]
+    attributes: tuple[str, ...]
+
+
+SOURCES: Final[dict[Kind, Source]] = {
+    "funding": Source(FundingPublished, ("rate",)),
+    "open_interest": Source(OpenInterestSampled, ("amount",)),
+    "mark": Source(PriceSampled, ("mark",)),
+    "index": Source(PriceSampled, ("index",)),
+    "book": Source(BookSampled, ("bid", "bid_size", "ask", "ask_size")),
+}
+"""The source of each kind. An event with None for the first attribute is no sample of the kind."""
+
+
 class SampledValues(NamedTuple):
     """What an event says of one kind: a value for each of its fields. ``own_ms``: the interval of funding, else 0."""
 
@@ -47,20 +64,22 @@ class SampledValues(NamedTuple):
 
 def samples_of(event: InputEvent) -> tuple[SampledValues, ...]:
     """Return what an event says, by kind."""
-    match event:
-        case FundingPublished():
-            return (SampledValues("funding", (event.rate,), event.interval_ms or FUNDING_MS),)
-        case OpenInterestSampled():
-            return (SampledValues("open_interest", (event.amount,)),)
-        case PriceSampled():
-            marks = () if event.mark is None else (SampledValues("mark", (event.mark,)),)
-            return marks if event.index is None else (*marks, SampledValues("index", (event.index,)))
-        case BookSampled():
-            return (SampledValues("book", (event.bid, event.bid_size, event.ask, event.ask_size)),)
+    found = []
+    for kind, source in SOURCES.items():
+        if isinstance(event, source.event) and getattr(event, source.attributes[0]) is not None:
+            values = tuple([getattr(event, name) for name in source.attributes])
+            found.append(SampledValues(kind, values, own_ms_of(event)))
+    return tuple(found)
+
+
+def own_ms_of(event: InputEvent) -> int:
+    """Return the interval (ms) between two settlements of funding; 0 for other events."""
+    return (event.interval_ms or FUNDING_MS) if isinstance(event, FundingPublished) else 0
 
 
 def bound(kind: Kind, own_ms: Number, interval_ms: int) -> Number:
-    """Return what the age (ms) of a sample at the close of a bar of ``interval_ms`` must be less than."""
+    """Return what the age (ms) of a sample at the close of a bar of ``interval_ms`` must be less than. It is the longer
+    of what follows from ``own_ms`` and from ``interval_ms``, where the other is 0."""
     match kind:
         case "funding":
             return own_ms * 2

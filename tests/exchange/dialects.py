@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 SIZES: Final = {"1": "1m", "5": "5m", "15": "15m", "60": "1h", "1H": "1h"}
+PRICES: Final = {"mark": "markPriceKlines", "index": "indexPriceKlines"}
 
 
 class Binance:
@@ -36,6 +37,15 @@ class Bybit(Binance):
             renamed = {"symbol": query["symbol"], "interval": SIZES[query["interval"]], "limit": query["limit"]}
             renamed |= {"startTime": query["start"]} if "start" in query else {}
             return "klines", renamed | ({"endTime": query["end"]} if "end" in query else {})
+        if path.endswith("price-kline"):
+            renamed = {"symbol": query["symbol"], "interval": SIZES[query["interval"]], "limit": query["limit"]}
+            return PRICES[path.rpartition("/")[2].partition("-")[0]], renamed | {"startTime": query["start"]}
+        if path.endswith("market/open-interest"):
+            return "openInterestHist", query | {"period": query["intervalTime"].replace("min", "m")}
+        others = {"funding/history": "fundingRate", "tickers": "openInterest", "orderbook": "depth"}
+        for end, what in others.items():
+            if path.endswith(f"market/{end}"):
+                return what, query
         return ("time" if path.endswith("time") else "exchangeInfo"), query
 
     def answered(self, what: str, content: Any, query: dict[str, str]) -> Any:
@@ -47,9 +57,44 @@ class Bybit(Binance):
             rows = [[str(row[0]), *row[1:6], row[7]] for row in reversed(content)]
             result = {"category": query.get("category"), "list": rows}
         if what == "exchangeInfo":
-            listed = content["symbols"] if query.get("category") == "spot" else []
-            result = {"category": query.get("category"), "list": [self._listing(each) for each in listed]}
-        return {"retCode": 0, "retMsg": "OK", "result": result}
+            listed = content["symbols"] if query.get("category") in ("spot", "linear") else []
+            linear = self._contract() if query.get("category") == "linear" else {}
+            result = {"category": query.get("category"), "list": [self._listing(each) | linear for each in listed]}
+        return {"retCode": 0, "retMsg": "OK", "result": self._published(what, result, query)}
+
+    def _published(self, what: str, content: Any, query: dict[str, str]) -> Any:
+        """What is published of a contract."""
+        where = {"category": "linear", "symbol": query.get("symbol")}
+        match what:
+            case "fundingRate":
+                rates = [(each["fundingRate"], str(each["fundingTime"])) for each in reversed(content)]
+                named = [{"symbol": query["symbol"], "fundingRate": r, "fundingRateTimestamp": at} for r, at in rates]
+                return {"category": "linear", "list": named}
+            case "openInterestHist":
+                found = [(each["sumOpenInterest"], str(each["timestamp"])) for each in reversed(content)]
+                return {**where, "list": [{"openInterest": amount, "timestamp": at} for amount, at in found]}
+            case "openInterest":
+                amount = content["openInterest"]
+                ticker = {"symbol": query["symbol"], "lastPrice": "100", "openInterest": amount, "fundingRate": "0.5"}
+                return {**where, "list": [ticker]}
+            case "markPriceKlines" | "indexPriceKlines":
+                return {**where, "list": [[str(row[0]), *row[1:5]] for row in reversed(content)]}
+            case "depth":
+                return {"s": query["symbol"], "b": content["bids"], "a": content["asks"], "ts": content["T"], "u": 1}
+            case _:
+                return content
+
+    def _contract(self) -> dict[str, Any]:
+        sizes = {"qtyStep": "0.0001", "minOrderQty": "0.0001", "maxOrderQty": "100"}
+        return {
+            "contractType": "LinearPerpetual",
+            "settleCoin": "USDT",
+            "launchTime": "1500000000000",
+            "deliveryTime": "0",
+            "fundingInterval": 480,
+            "lotSizeFilter": sizes,
+            "leverageFilter": {"minLeverage": "1", "maxLeverage": "10", "leverageStep": "0.01"},
+        }
 
     def _listing(self, each: dict[str, Any]) -> dict[str, Any]:
         return {
@@ -80,21 +125,70 @@ class Bybit(Binance):
 class Okx(Binance):
     """https://www.okx.com/docs-v5: names with a hyphen, newest rows first, bounds that are exclusive."""
 
+    def __init__(self) -> None:
+        self.names: dict[str, str] = {}
+
     def asked(self, path: str, query: dict[str, str]) -> tuple[str, dict[str, str]]:
+        renamed = {"symbol": query.get("instId", "").removesuffix("-SWAP").replace("-", "")}
+        renamed |= {"limit": query.get("limit", "100")}
+        for begin, end in (("before", "after"), ("begin", "end")):
+            renamed |= {"startTime": str(int(query[begin]) + 1)} if begin in query else {}
+            renamed |= {"endTime": str(int(query[end]) - 1)} if end in query else {}
         if "candles" in path:
-            renamed = {"symbol": query["instId"].replace("-", ""), "interval": SIZES.get(query["bar"], query["bar"])}
-            renamed |= {"limit": query.get("limit", "100")}
-            renamed |= {"startTime": str(int(query["before"]) + 1)} if "before" in query else {}
-            return "klines", renamed | ({"endTime": str(int(query["after"]) - 1)} if "after" in query else {})
+            renamed |= {"interval": SIZES.get(query["bar"], query["bar"])}
+            name = path.rpartition("/")[2].removeprefix("history-").partition("-")[0]
+            return PRICES.get(name, "klines"), renamed
+        if path.endswith("open-interest-history"):
+            return "openInterestHist", renamed | {"period": SIZES.get(query["period"], query["period"])}
+        others = {"funding-rate-history": "fundingRate", "open-interest": "openInterest", "books": "depth"}
+        for end, what in others.items():
+            if path.endswith(f"/{end}"):
+                return what, renamed
         return ("time" if path.endswith("time") else "exchangeInfo"), query
 
     def answered(self, what: str, content: Any, query: dict[str, str]) -> Any:
         data: Any = [{"ts": str(content["serverTime"])}] if what == "time" else []
         if what == "klines":
             data = [self._row(row, closed=True) for row in reversed(content)]
-        if what == "exchangeInfo" and query.get("instType") == "SPOT":
-            data = [self._listing(each) for each in content["symbols"]]
-        return {"code": "0", "msg": "", "data": data}
+        if what == "exchangeInfo" and query.get("instType") in ("SPOT", "SWAP"):
+            swap = query["instType"] == "SWAP"
+            data = [self._listing(each) | (self._contract(each) if swap else {}) for each in content["symbols"]]
+        return {"code": "0", "msg": "", "data": data or self._published(what, content, query.get("instId", ""))}
+
+    def _published(self, what: str, content: Any, name: str) -> list[Any]:
+        """What is published of a contract. The open interest is one of contracts."""
+        match what:
+            case "fundingRate":
+                rates = [(each["fundingRate"], str(each["fundingTime"])) for each in reversed(content)]
+                return [
+                    {"instId": name, "fundingRate": "0.5", "realizedRate": rate, "fundingTime": at}
+                    for rate, at in rates
+                ]
+            case "openInterestHist":
+                found = [(each["sumOpenInterest"], str(each["timestamp"])) for each in reversed(content)]
+                return [[at, amount, "1", "100"] for amount, at in found]
+            case "openInterest":
+                amount, at = content["openInterest"], str(content["time"])
+                return [{"instId": name, "instType": "SWAP", "oi": amount, "oiCcy": "1", "oiUsd": "100", "ts": at}]
+            case "markPriceKlines" | "indexPriceKlines":
+                return [[str(row[0]), *row[1:5], "1"] for row in reversed(content)]
+            case "depth":
+                sides = {side: [[*row, "0", "1"] for row in content[side]] for side in ("bids", "asks")}
+                return [{**sides, "ts": str(content["T"])}]
+            case _:
+                return []
+
+    def _contract(self, each: dict[str, Any]) -> dict[str, Any]:
+        pair = f"{each['baseAsset']}-{each['quoteAsset']}"
+        kind = {"instType": "SWAP", "instId": f"{pair}-SWAP", "uly": pair, "instFamily": pair, "baseCcy": ""}
+        return {
+            **kind,
+            "quoteCcy": "",
+            "settleCcy": each["quoteAsset"],
+            "ctVal": "0.01",
+            "ctMult": "1",
+            "ctType": "linear",
+        }
 
     def _listing(self, each: dict[str, Any]) -> dict[str, Any]:
         return {
@@ -114,11 +208,13 @@ class Okx(Binance):
     def subscription(self, message: dict[str, Any]) -> tuple[bool, set[str], Any]:
         names, args = set(), message["args"]
         for each in args:
-            names.add(f"{each['instId'].replace('-', '').lower()}@kline_{each['channel'].removeprefix('candle')}")
+            symbol = each["instId"].removesuffix("-SWAP").replace("-", "")
+            self.names[symbol] = each["instId"]
+            names.add(f"{symbol.lower()}@kline_{each['channel'].removeprefix('candle')}")
         return message["op"] == "subscribe", names, {"event": message["op"], "arg": args[0], "connId": "a"}
 
     def row(self, symbol: str, interval: str, row: list[Any], *, closed: bool, now: int) -> Any:
-        name = f"{symbol.removesuffix('USDT')}-USDT"
+        name = self.names[symbol]
         return {"arg": {"channel": f"candle{interval}", "instId": name}, "data": [self._row(row, closed=closed)]}
 
 

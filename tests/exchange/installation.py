@@ -140,11 +140,13 @@ async def installed(
     history: int = 0,
     exchange: str = "binance",
     inputs: Collection[Kind] = (),
+    contracts: bool = False,
     **faults: Any,
 ) -> AsyncIterator[Installation]:
-    """A local exchange and a feed that is not running yet. ``faults`` are attributes of the exchange."""
+    """A local exchange and a feed that is not running yet. ``contracts``: its markets are perpetual. ``faults`` are
+    attributes of the exchange."""
     clock = ManualClock()
-    suffix = ":USDT" if exchange == "binanceusdm" else ""
+    suffix = ":USDT" if contracts or exchange == "binanceusdm" else ""
     markets = [Market(f"{base}USDT", base) for base in symbols or ("BTC",)]
     local = LocalExchange(markets, clock.now)
     for name, value in faults.items():

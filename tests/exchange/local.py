@@ -184,9 +184,8 @@ class LocalExchange:
             return web.json_response({"code": -1130, "msg": f"no {what}"}, status=400)
         if what in Derivative.ANSWERS:
             late = self.late_prices if what.endswith("PriceKlines") else 0
-            return web.json_response(
-                Derivative(self.markets, self.now() - late, hide_open=late > 0).answer(what, query)
-            )
+            content = Derivative(self.markets, self.now() - late, hide_open=late > 0).answer(what, query)
+            return web.json_response(dialect.answered(what, content, original))
         if what != "klines":
             return web.json_response({"code": -1, "msg": f"no {what}"}, status=404)
         if self.refusals:

@@ -93,8 +93,11 @@ REQUESTS: Final[Mapping[Kind, tuple[str, ...]]] = {
     "book": ("fetchOrderBook",),
 }
 """The requests of ccxt by which an input is read."""
-OPEN_INTEREST: Final = frozenset({"binance", "binanceusdm"})
-"""Exchanges that count the open interest in the same unit now and in what they published."""
+OPEN_INTEREST: Final[Mapping[str, int]] = {"binance": PAGE, "binanceusdm": PAGE, "bybit": 200, "okx": 100}
+"""Exchanges that count the open interest in the same unit now and in what they published, and the most rows of a page
+of it. Bybit does so for linear contracts."""
+PRICE_ROWS: Final[Mapping[str, int]] = {"okx": 100}
+"""The most rows of a page of mark or index prices, where that is less than ``PAGE``."""
 
 
 def open_client(
@@ -188,6 +191,8 @@ class CcxtVenue:
         has = all(self._client.has.get(name) for name in REQUESTS[kind])
         if kind == "open_interest" and self._name not in OPEN_INTEREST:
             return False
+        if kind == "open_interest" and self._name == "bybit" and not listed.get("linear"):
+            return False
         return has and (kind == "book" or bool(listed.get("contract")))
 
     async def sample(self, kind: Kind, market: str) -> Reading:
@@ -197,33 +202,43 @@ class CcxtVenue:
             if not book["bids"] or not book["asks"]:
                 raise UnreachableError(f"the book of {market} is empty on one side")
             return Reading(book.get("timestamp"), tuple(map(_known, (*book["bids"][0][:2], *book["asks"][0][:2]))))
+        if self._name == "bybit":  # its answer for open interest is up to five minutes old
+            ticker = await self._asked(self._client.fetch_ticker(market))
+            return Reading(ticker.get("timestamp"), (_known((ticker.get("info") or {}).get("openInterest")),))
         found = await self._asked(self._client.fetch_open_interest(market))
         return Reading(found.get("timestamp"), (_known(found.get("openInterestAmount")),))
 
     async def published(self, ask: Ask) -> Sequence[Reading]:
         """See ``ExchangeClient``."""
-        client, part = self._client, interval_text(ask.part_ms)
-        if ask.kind in ("mark", "index"):
-            fetch = client.fetch_mark_ohlcv if ask.kind == "mark" else client.fetch_index_ohlcv
-            shift = 0 if self._end_stamped else ask.part_ms
-            since = ask.since - 1 + (ask.part_ms if self._end_stamped else 0)
-            rows = await self._asked(fetch(ask.market, part, since, (ask.until - ask.since) // ask.part_ms + 1))
-            return [Reading(int(row[0]) + shift, (_known(row[4]),)) for row in rows]
         readings: list[Reading] = []
         since = ask.since
         while since <= ask.until:
-            if ask.kind == "funding":
-                page = await self._asked(client.fetch_funding_rate_history(ask.market, since, FUNDING_ROWS))
-            else:
-                page = await self._asked(client.fetch_open_interest_history(ask.market, part, since, PAGE))
-            name, limit = ("fundingRate", FUNDING_ROWS) if ask.kind == "funding" else ("openInterestAmount", PAGE)
-            found = [Reading(int(row.get("timestamp") or 0), (_known(row.get(name)),)) for row in page]
-            new = [each for each in found if (each.at or 0) >= max(since, 1)]
+            page, limit = await self._published(ask, since)
+            new = [each for each in page if (each.at or 0) >= max(since, 1)]
             readings += new
             if len(page) < limit or not new:
                 break
             since = max(each.at or 0 for each in new) + 1
         return readings
+
+    async def _published(self, ask: Ask, since: int) -> tuple[list[Reading], int]:
+        """Return a page of what was published, and how many rows were asked for."""
+        client, part = self._client, interval_text(ask.part_ms)
+        match ask.kind:
+            case "mark" | "index":
+                fetch = client.fetch_mark_ohlcv if ask.kind == "mark" else client.fetch_index_ohlcv
+                limit = min((ask.until - since) // ask.part_ms + 1, PRICE_ROWS.get(self._name, PAGE))
+                opened = since - 1 + (ask.part_ms if self._end_stamped else 0)
+                rows = await self._asked(fetch(ask.market, part, opened, limit))
+                shift = 0 if self._end_stamped else ask.part_ms
+                return [Reading(int(row[0]) + shift, (_known(row[4]),)) for row in rows], limit
+            case "funding":
+                page = await self._asked(client.fetch_funding_rate_history(ask.market, since, FUNDING_ROWS))
+                return _readings(page, "fundingRate"), FUNDING_ROWS
+            case _:
+                limit = OPEN_INTEREST[self._name]
+                page = await self._asked(client.fetch_open_interest_history(ask.market, part, since, limit))
+                return _readings(page, "openInterestAmount"), limit
 
     async def drop(self, series: LiveSeries | None) -> None:
         """See ``ExchangeClient``."""
@@ -292,7 +307,11 @@ def _number(cell: Any) -> float | None:
 
 def _known(cell: Any) -> float:
     """Return a number; NaN, which no event may have, for what is none."""
-    return math.nan if cell is None else float(cell)
+    return math.nan if cell in (None, "") else float(cell)
+
+
+def _readings(page: Sequence[Mapping[str, Any]], name: str) -> list[Reading]:
+    return [Reading(int(row.get("timestamp") or 0), (_known(row.get(name)),)) for row in page]
 
 
 def _dropped() -> Exception:

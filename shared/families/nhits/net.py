@@ -84,7 +84,7 @@ class Classifier(nn.Module):
     """Maps windows [B, L, C] to logits [B, 3]. Each class has a trajectory over the label's horizon, interpolated from
     knots like a forecast; its logit is the mean of the trajectory. Initially the knots are near 0 and ``prior`` is the
     log prior, so that the network predicts the class prior before the first step. Outputs of the body beyond the three
-    classes are learned beside them and not served."""
+    classes are learned with them and not served."""
 
     def __init__(self, body: NHitsBody) -> None:
         super().__init__()

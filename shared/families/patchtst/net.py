@@ -152,7 +152,7 @@ class Classifier(nn.Module):
 
     ``instance``: each window is normalised as in the paper. Mean and log deviation of each channel are inputs of the
     head, so that the level is not lost. Initially the head's weights are near 0 and its bias is the log prior, so that
-    the network predicts the class prior before the first step. ``further``: outputs of the head that are learned beside
+    the network predicts the class prior before the first step. ``further``: outputs of the head that are learned with
     the classes and not served."""
 
     def __init__(self, body: PatchTSTBody, *, instance: bool, head_dropout: float, further: int = 0) -> None:

@@ -1,6 +1,7 @@
 """What exchanges publish besides bars is read as it is documented; what is not known is asked for."""
 
 import gzip
+import json
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -193,3 +194,97 @@ def test_a_check_shows_what_there_is_and_what_is_repeated(tmp_path: Path) -> Non
     assert (series.first, series.last, series.longest_ms) == (START, START + 24 * HOUR, 16 * HOUR)
     assert found.left_out.counts == {"bad_row": 1}
     assert not found.clean
+
+
+def bybit(rows: list[Any], **result: Any) -> str:
+    """An answer of Bybit, as its documentation shows them."""
+    content = {"retCode": 0, "retMsg": "OK", "result": {"category": "linear", **result, "list": rows}}
+    return json.dumps({**content, "retExtInfo": {}, "time": START + 2 * HOUR})
+
+
+def okx(rows: list[Any]) -> str:
+    """An answer of OKX, as its documentation shows them."""
+    return json.dumps({"code": "0", "msg": "", "data": rows})
+
+
+def okx_rate(at: int, rate: str, realized: str) -> dict[str, str]:
+    where = {"instType": "SWAP", "instId": "BTC-USDT-SWAP", "method": "current_period", "formulaType": "withRate"}
+    return {**where, "fundingRate": rate, "realizedRate": realized, "fundingTime": str(at)}
+
+
+def test_funding_rates_and_open_interest_of_bybit_are_read_as_its_rest_interface_answers(tmp_path: Path) -> None:
+    rate = {"symbol": "BTCUSDT", "fundingRate": "0.0001", "fundingRateTimestamp": str(START + HOUR)}
+    earlier = {"symbol": "BTCUSDT", "fundingRate": "-0.0002", "fundingRateTimestamp": str(START)}
+    (tmp_path / "rates.json").write_text(bybit([rate, earlier]))
+    interest = {"openInterest": "461134.384", "timestamp": str(START + 300_000)}
+    (tmp_path / "interest.json").write_text(bybit([interest], symbol="BTCUSDT", nextPageCursor=""))
+    assert events(tmp_path) == [
+        FundingPublished(at=START, rate=-0.0002, **WHERE),
+        OpenInterestSampled(at=START + 300_000, amount=461134.384, **WHERE),
+        FundingPublished(at=START + HOUR, rate=0.0001, **WHERE),
+    ]
+
+
+def test_of_okx_the_rate_that_was_settled_is_read_and_the_open_interest_in_contracts(tmp_path: Path) -> None:
+    (tmp_path / "rates.json").write_text(okx([okx_rate(START, "0.00018", "0.00017")]))
+    sample = {"instType": "SWAP", "instId": "BTC-USDT-SWAP", "oi": "2125419", "oiCcy": "21254.19", "oiUsd": "5"}
+    (tmp_path / "interest.json").write_text(okx([{**sample, "ts": str(START + 969)}]))
+    where: dict[str, Any] = {"symbol": "BTC-USDT-SWAP", "origin": "replay"}
+    assert events(tmp_path) == [
+        FundingPublished(at=START, rate=0.00017, **where),
+        OpenInterestSampled(at=START + 969, amount=2125419.0, **where),
+    ]
+
+
+@pytest.mark.parametrize(("folder", "field"), [("markPriceKlines", "mark"), ("indexPriceKlines", "index")])
+def test_candles_of_bybit_and_okx_are_told_by_their_folder_and_open_ones_are_refused(
+    tmp_path: Path, folder: str, field: str
+) -> None:
+    inner = tmp_path / folder
+    inner.mkdir()
+    rows = [[str(START + n * HOUR), "10", "12", "9", f"{n + 11}.5"] for n in (2, 1, 0)]
+    (inner / "BTCUSDT-1h.json").write_text(bybit(rows, symbol="BTCUSDT"))
+    confirmed = [[*row, "0" if row is rows[0] else "1"] for row in rows]
+    (inner / "BTC-USDT-SWAP-1h.json").write_text(okx(confirmed))
+    for symbol in ("BTCUSDT", "BTC-USDT-SWAP"):
+        found = [event for event in events(tmp_path) if event.symbol == symbol]
+        prices: list[dict[str, Any]] = [{field: n + 11.5, "at": START + (n + 1) * HOUR} for n in (0, 1)]
+        assert found == [PriceSampled(symbol=symbol, origin="replay", **each) for each in prices]
+    assert {row.detail for row in refused(tmp_path)} == {"incomplete candle: it was still open"}
+    assert len(refused(tmp_path)) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "why"),
+    [
+        (
+            "a.json",
+            okx([{"instId": "A", "fundingRate": "1", "fundingTime": "1"}]),
+            "rows with fundingTime, re",
+        ),
+        ("a.json", bybit([{"symbol": "BTCUSDT", "openInterest": "5"}]), "answer of Bybit without inputs that are read"),
+        ("a.json", bybit([{"openInterest": "5", "timestamp": str(START)}]), "no symbol; state the symbol"),
+        ("a.json", okx([["1", "2", "3", "4"]]), "of 6 cells, are read from a folder markPriceKlines"),
+        ("markPriceKlines/a.json", okx([[str(START), "1", "1", "1", "1", "1"]]), "name the file like"),
+        ("markPriceKlines/A-1h.json", okx([[str(START), *"111111"]]), "of 6 cells, are read from a folder"),
+        ("markPriceKlines/A-1h.json", bybit([[str(START), *"1111"]]).replace("time", "now"), "not known"),
+        ("a.json", okx([]), "holds no rows of inputs; expected the answer"),
+        ("a.json", "[1]", "holds no rows of inputs"),
+        ("a.json", '{"code": ', "cannot be read as JSON"),
+    ],
+)
+def test_an_answer_that_leaves_doubt_is_refused_with_what_was_expected(
+    tmp_path: Path, name: str, text: str, why: str
+) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+    with pytest.raises(SourceError, match=why):
+        events(tmp_path)
+
+
+def test_a_row_of_an_answer_that_cannot_be_read_is_refused_and_others_are_not(tmp_path: Path) -> None:
+    rows = [okx_rate(START, "1", "x"), {"instId": "A"}, okx_rate(START, "1", "11"), okx_rate(START, "1", "0.1")]
+    (tmp_path / "rates.json").write_text(okx(rows))
+    assert [event.rate for event in events(tmp_path)] == [0.1]
+    assert sorted(row.where.rpartition(":")[2] for row in refused(tmp_path)) == ["1", "2", "3"]

@@ -34,6 +34,8 @@ PRICES = feature_set("prices", "close", "basis_bp", "basis_change_4_bp")
 BOTH = feature_set("both", "book_imbalance_16", "funding_bp", "close@REF", "price_change_less@REF")
 PLAIN = feature_set("plain", "price_change", "volume_ma_ratio")
 SHORT = (FUNDING, PLAIN, INTEREST, PRICES, BOTH)
+READING = (INTEREST, BOTH, PRICES)
+CHOICES = st.sampled_from([SHORT, READING, (PRICES,)])
 SYMBOLS = ("ONE", "REF", "TWO")
 
 
@@ -91,24 +93,30 @@ def recorded(chosen: FeatureSet, events: Sequence[MarketEvent], symbol: str, bri
 
 
 @settings(max_examples=20, deadline=None)
-@given(SEEDS, GAPS, CUTS, st.integers(0, 4))
+@given(SEEDS, GAPS, CUTS, st.integers(0, 4), CHOICES)
 def test_a_stream_in_the_order_of_time_gives_the_bits_of_a_history(
-    seed: int, gaps: tuple[float, ...], cuts: list[int], bridge: int
+    seed: int, gaps: tuple[float, ...], cuts: list[int], bridge: int, sets: tuple[FeatureSet, ...]
 ) -> None:
     events = market(seed, gaps, 0.0)
-    outcomes = fed(Streaming(SHORT, bridge), events, cuts)
-    for number, chosen in enumerate(SHORT):
+    outcomes = fed(Streaming(sets, bridge), events, cuts)
+    for number, chosen in enumerate(sets):
         for symbol in SYMBOLS:
             assert served(events, outcomes, symbol, number) == recorded(chosen, events, symbol, bridge)
 
 
 @settings(max_examples=25, deadline=None)
-@given(SEEDS, GAPS, st.sampled_from([0.0, 0.05, 0.5]), CUTS, st.integers(0, 1000), st.integers(0, 100))
+@given(SEEDS, GAPS, st.sampled_from([0.0, 0.05, 0.5]), CUTS, st.integers(0, 1000), st.integers(0, 100), CHOICES)
 def test_one_that_is_rebuilt_from_its_oldest_event_goes_on_like_the_first(
-    seed: int, gaps: tuple[float, ...], delayed: float, cuts: list[int], stop: int, earlier: int
+    seed: int,
+    gaps: tuple[float, ...],
+    delayed: float,
+    cuts: list[int],
+    stop: int,
+    earlier: int,
+    sets: tuple[FeatureSet, ...],
 ) -> None:
     events = market(seed, gaps, delayed)
-    check_rebuilt(SHORT, events, cuts, stop % len(events), earlier)
+    check_rebuilt(sets, events, cuts, stop % len(events), earlier)
 
 
 @settings(max_examples=20, deadline=None)

@@ -1,4 +1,4 @@
-"""The volatility over the horizon of a label, which networks learn beside the class."""
+"""The volatility over the horizon of a label, which networks learn as well as the class."""
 
 import math
 from typing import Any
