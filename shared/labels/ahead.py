@@ -1,4 +1,4 @@
-"""The volatility over a label's horizon, which networks learn as well as the class. Known only after the horizon, like it.
+"""The volatility over a label's horizon, which networks learn as well as the class. Like it, known only afterwards.
 
 A class tells little about a row: it is one return, in three parts. The volatility over the same bars is an average of
 as many observations as there are bars, and the class depends on it.
