@@ -31,7 +31,7 @@ PEER_SET = "user-23"
 LATER = {
     **dict.fromkeys(("season-1h-36", "season-15m-30", "frames-43", "flow-38", "context-36", "context-38"), DEFAULT),
     **dict.fromkeys(("derivatives-39", "book-32"), DEFAULT),
-    **dict.fromkeys(("window-flow-10", "window-1h-10"), "window-7"),
+    **dict.fromkeys(("window-flow-10", "window-1h-10", "window-1h-12", "window-15m-11"), "window-7"),
 }
 """The sets whose cost for a feature is compared, each with the set that it extends: a part of the cost of a bar does
 not depend on the number of features."""

@@ -42,6 +42,10 @@ from shared.voting.pool import FULL_SPREAD
 COST: Final = 0.0016
 """Fee, half spread and slippage of entry and exit: the default of the execution policy, twice."""
 DEFAULT: Final = "logpool"
+FOUR: Final = ("xgboost", "lightgbm", "nhits", "patchtst")
+"""The members of the usual ensemble. The logistic regression is the fifth of ``FAMILIES``."""
+SMALLEST: Final = 1.0
+"""A library that gains less (mnat) gains nothing that one could be a multiple of."""
 EDGES: Final = (0.0, 0.02, 0.05, 0.10)
 LEANS: Final = (0.05, 0.10, 0.15, 0.20)
 
@@ -167,15 +171,25 @@ def compared(rows: Fold, members: Sequence[str], within: str) -> dict[str, Figur
 
 
 def _goals(rows: Fold, base: Floats, losses: Mapping[str, Floats], within: str) -> dict[str, Figure]:
-    """Return how the mean compares with the best library, and each network with the best tree, by symbol too."""
+    """Return how the mean of the usual four compares with its best member and the best library, and each network with
+    the best tree, by symbol too."""
     figures: dict[str, Figure] = {}
+    four = log_losses(np.asarray(np.mean([rows.answers[name].p for name in FOUR], axis=0)), rows.y)
+    best = min(FOUR, key=lambda name: float(losses[name].mean()))
+    for label, other, goal in (
+        ("", base, ""),
+        (f" over {best}", losses[best], ">= 0"),
+        (" over mean", losses["mean"], ""),
+    ):
+        gain = interval(rows, other - four)
+        figures[f"{within} mean of the four{label}"] = Figure(gain.value, "mnat", goal, words(gain))
     library = min(LIBRARIES, key=lambda name: float(losses[name].mean()))
-    skills = {name: 1000.0 * float((base - losses[name]).mean()) for name in ("mean", library)}
-    figures[f"{within} mean, times the best library"] = Figure(
-        skills["mean"] / skills[library],
+    skills = {name: 1000.0 * float((base - loss).mean()) for name, loss in (("four", four), (library, losses[library]))}
+    figures[f"{within} mean of the four, times the best library"] = Figure(
+        skills["four"] / max(skills[library], SMALLEST),
         "times",
         ">= 1.15",
-        f"{skills['mean']:+.1f} and {skills[library]:+.1f}, {library}",
+        f"{skills['four']:+.1f} and {skills[library]:+.1f}, {library}; at least {SMALLEST:g} is taken",
     )
     tree = min(("xgboost", "lightgbm"), key=lambda name: float(losses[name].mean()))
     for name in ("nhits", "patchtst"):

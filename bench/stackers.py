@@ -27,6 +27,8 @@ Chosen = NDArray[np.bool_]
 Choice = Callable[[Fitting], Floats | None]
 """Returns the numbers of a stacker; None where there is none."""
 
+LIGHTER: Final = (0.03, 0.01, 0.003)
+"""Penalties that are not shipped."""
 CUT: Final = 0.6
 UNIT: Final = 0.2
 """The standard deviation of a regime term: about that of the members' evidence, since all have one penalty."""
@@ -89,6 +91,13 @@ def shipped(rounds: Fitting) -> Floats | None:
         return None
 
 
+def lighter(rounds: Fitting) -> Floats | None:
+    """Choose as ``shipped`` does, with lighter penalties among the tried ones."""
+    tried = [each for each in stacking.tried_penalties(rounds, (*PENALTIES, *LIGHTER)) if each.least >= 0.0]
+    best = max(tried, key=lambda each: each.certain, default=None)
+    return None if best is None or best.certain <= 0.0 else stacking.fit(rounds, best.penalty)
+
+
 def chosen_by(key: Callable[[TriedPenalty], float], least: Callable[[TriedPenalty], float]) -> Choice:
     """Return the choice of the penalty that is best by ``key``, where ``least`` of it is above zero."""
 
@@ -103,6 +112,7 @@ LARGEST: Final = chosen_by(lambda each: each.gain, lambda each: each.certain)
 CHOICES: Final[Mapping[str, Choice]] = {
     "a symbol may lose": chosen_by(lambda each: each.certain, lambda each: each.certain),
     "largest gain": LARGEST,
+    "lighter penalties too": lighter,
     "one standard error": chosen_by(lambda each: each.gain - each.error, lambda each: each.gain - each.error),
 }
 """Choices that are not shipped."""
@@ -145,7 +155,7 @@ def compared_stackers(rows: Fold, data: Data, members: Sequence[str], within: st
     for label, terms in _forms(made.evidence).items():
         for way, choice in (("", shipped), (", largest gain", LARGEST)):
             over(f"stacker, {label}{way}, over mean", made.carried(terms, choice), made.pool)
-    for penalty in PENALTIES:
+    for penalty in (*PENALTIES, *LIGHTER):
         over(f"stacker, penalty {penalty:g}, over mean", made.carried(made.terms, fixed(penalty)), made.pool)
     for label, earlier in (("own rows", False), ("own rows and earlier folds", True)):
         p, judged = made.within(shipped, earlier=earlier)

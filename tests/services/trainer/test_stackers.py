@@ -37,6 +37,7 @@ from shared.training.fits import Fit
 from shared.training.ledger import TrainingWriter
 from shared.tuning.proposal import PolicyProposal, propose
 from shared.tuning.rounds import DecidedRound, recorded_rounds
+from shared.tuning.stacking import PENALTIES
 from tests.services.trainer.votes import WHY, found, record
 from tests.shared.tuning.test_proposal import IN_FORCE, rounds
 
@@ -116,7 +117,7 @@ async def test_a_request_becomes_a_policy_in_shadow_with_the_numbers_that_the_co
     [there] = [each for each in found_there.tried if each.policy.stacker][:1]
     assert there.policy == made.policy
     assert 1000 * there.later.gain == made.later.value > 50.0
-    assert [each.penalty for each in made.tried] == [3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003]
+    assert [each.penalty for each in made.tried] == list(PENALTIES)
     assert made.penalty in {each.penalty for each in made.tried}
 
     [decision, *_] = await record(site.log, 20, first=1500)
@@ -131,7 +132,7 @@ async def test_where_there_is_nothing_to_find_it_is_rejected_with_every_penalty_
     await record(site.log, 1200, informed=(0.0, 0.0))
     fit = await site.until(await site.ask())
     assert isinstance(fit.ended, StackerRejected)
-    assert (fit.ended.reason, len(fit.ended.tried)) == ("no_certain_gain", 7)
+    assert (fit.ended.reason, len(fit.ended.tried)) == ("no_certain_gain", len(PENALTIES))
     assert "standard error" in fit.ended.evidence
     assert (await site.control.state()).policy_shadows == ()
 
@@ -155,7 +156,7 @@ def test_a_loss_on_the_rounds_after_those_of_the_fit_rejects_it() -> None:
     made = [*rounds(2000, informed=(1.0, -1.0))[:1300], *rounds(2000, informed=(-1.0, 1.0), seed=8)[1300:]]
     rejected = ended(made)
     assert isinstance(rejected, StackerRejected)
-    assert (rejected.reason, len(rejected.tried)) == ("worse_later", 7)
+    assert (rejected.reason, len(rejected.tried)) == ("worse_later", len(PENALTIES))
     assert rejected.evidence.startswith("worse than the policy in force on the 800 rounds after those of the fit: -")
     assert isinstance(ended(made[:1250]), StackerFitted)
 
