@@ -106,7 +106,7 @@ def _epochs(
 
 
 def _step(net: nn.Module, optimiser: torch.optim.Optimizer, rows: Sample, params: Params) -> float:
-    """Take one optimiser step and return the weighted mean loss before it."""
+    """Take one optimiser step and return the weighted mean log loss of the classes before it."""
     x = torch.from_numpy(np.asarray(rows.x, dtype=np.float32))
     y, weight = torch.from_numpy(rows.y), torch.from_numpy(rows.weight)
     optimiser.zero_grad(set_to_none=True)
@@ -115,14 +115,14 @@ def _step(net: nn.Module, optimiser: torch.optim.Optimizer, rows: Sample, params
     if rows.offset is not None:
         logits = logits + torch.from_numpy(rows.offset.astype(np.float32))
     losses = functional.cross_entropy(logits, y, reduction="none", label_smoothing=params["smoothing"])
+    log_loss = loss = (losses * weight).sum() / weight.sum()
     if rows.ahead is not None and further.shape[1]:
-        missed = functional.smooth_l1_loss(further, torch.from_numpy(rows.ahead), reduction="none")
-        losses = losses + params["auxiliary"] * missed.mean(dim=1)
-    loss = (losses * weight).sum() / weight.sum()
+        missed = functional.smooth_l1_loss(further, torch.from_numpy(rows.ahead), reduction="none").mean(dim=1)
+        loss = loss + params["auxiliary"] * (missed * weight).sum() / weight.sum()
     loss.backward()
     nn.utils.clip_grad_norm_(net.parameters(), params["clip"])
     optimiser.step()
-    return float(loss.detach())
+    return float(log_loss.detach())
 
 
 def arrays_of(net: nn.Module) -> dict[str, NDArray[Any]]:

@@ -142,6 +142,13 @@ def test_without_its_weight_or_its_values_the_fit_is_that_of_classes_alone(famil
     assert bits[0] == bits[1] == bits[2]
 
 
+def test_the_reported_loss_is_that_of_the_classes(family: Family) -> None:
+    seen: list[Epoch] = []
+    train, held = moving(1, 300), moving(2, 300)
+    family.fit(train, held, 1, params_of(family.name, epochs=2, rate=1e-4, auxiliary=9), seen.append)
+    assert all(epoch.train_loss == pytest.approx(epoch.held_loss, abs=0.1) for epoch in seen)
+
+
 def test_only_the_three_classes_are_served(family: Family) -> None:
     train, held = moving(1, 300), moving(2, 100)
     sizes = [
