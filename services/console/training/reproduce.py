@@ -61,10 +61,12 @@ async def verify(context: click.Context, /, name: str, output: str, **options: A
     store = store_of(settings)
     try:
         digest = store.find(name)
-    except ArtifactError:
+    except ArtifactError as error:
         fit = await _fit(settings, name)
         if fit is None:
-            raise
+            raise click.UsageError(
+                f"{error}, or the job or voting policy of one fit of a stacker: see `conclave train status`"
+            ) from None
         context.exit(await _fitted_again(settings, fit, output))
     known = store.load(digest)
     if options["bars"] is not None or options["synthetic"] is not None:
