@@ -76,7 +76,10 @@ def moment_ms(text: str, *, otherwise: str = "") -> int:
     except ValueError:
         expected = f"{otherwise} or a time" if otherwise else "a time"
         raise click.BadParameter(f"{text!r}: expected {expected} such as 2026-01-31T12:00") from None
-    return int((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1000)
+    at = int((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1000)
+    if at < 0:
+        raise click.BadParameter(f"{text!r}: expected a time from 1970 on")
+    return at
 
 
 def pairs(words: Iterable[str], expected: str = "NAME=VALUE") -> dict[str, str]:

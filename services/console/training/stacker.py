@@ -46,7 +46,7 @@ async def stacker(
 
     It fits what `conclave vote propose --stacker` fits, and records it. Where the gain is certain the policy starts in
     shadow, unless the training policy leaves that to people (`conclave vote propose --fitted JOB`)."""
-    after, last = (_moment(name, text) for name, text in (("since", since), ("until", until)))
+    after, last = (moment_ms(text) if text is not None else None for text in (since, until))
     if after is not None and last is not None and after >= last:
         raise click.UsageError(f"--since {since} is not before --until {until}, so there are no rounds between them")
     async with opened_log(settings_of(context), "conclave:console") as log:
@@ -68,12 +68,3 @@ async def stacker(
             click.echo(f"job {job}")
         if wait:
             context.exit(await watched(TrainingWriter(log), job))
-
-
-def _moment(name: str, text: str | None) -> int | None:
-    if text is None:
-        return None
-    at = moment_ms(text)
-    if at < 0:
-        raise click.UsageError(f"--{name} {text}: expected a time from 1970 on")
-    return at
