@@ -1,5 +1,6 @@
 """Parse arguments: times, and words of the form NAME=VALUE."""
 
+import math
 import os
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -14,7 +15,23 @@ from shared.commands.words import pairs as parsed
 COUNT: Final = click.IntRange(min=0)
 POSITIVE: Final = click.IntRange(min=1)
 WEIGHT: Final = click.FloatRange(0, 1)
-SHARE: Final = click.FloatRange(0, 1, min_open=True, max_open=True)
+
+
+class _Share(click.FloatRange):
+    """A number between 0 and 1; ``click`` alone accepts ``nan`` in any range."""
+
+    def __init__(self) -> None:
+        super().__init__(0, 1, min_open=True, max_open=True)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """See ``click.FloatRange``."""
+        number = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value} is not in the range 0<x<1.", param, ctx)
+        return number
+
+
+SHARE: Final = _Share()
 """A part of a whole: neither nothing nor all."""
 
 
@@ -59,7 +76,10 @@ def moment_ms(text: str, *, otherwise: str = "") -> int:
     except ValueError:
         expected = f"{otherwise} or a time" if otherwise else "a time"
         raise click.BadParameter(f"{text!r}: expected {expected} such as 2026-01-31T12:00") from None
-    return int((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1000)
+    at = int((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1000)
+    if at < 0:
+        raise click.BadParameter(f"{text!r}: expected a time from 1970 on")
+    return at
 
 
 def pairs(words: Iterable[str], expected: str = "NAME=VALUE") -> dict[str, str]:

@@ -22,7 +22,8 @@ async def fixed_rounds(log: Log, partitions: int, job: str) -> StackerStarted:
 
 
 async def put_in_shadow(control: ControlWriter, made: StackerFitted, request: StackerRequested) -> StackerFitted:
-    """Start the fitted policy in shadow if the training policy asks for it. It is never promoted here."""
+    """Start the fitted policy in shadow if the training policy asks for it. It is never promoted here. One that an
+    earlier fit found as well may be in shadow already."""
     state = await control.state()
     if not state.training.shadow:
         return structs.replace(made, version=state.version, note="the training policy leaves shadows to people")
@@ -31,5 +32,8 @@ async def put_in_shadow(control: ControlWriter, made: StackerFitted, request: St
     try:
         issued = await control.issue(start, actor=GROUP, reason=why, command_id=command)
     except RefusedError as error:
+        state = await control.state()
+        if made.digest in state.policy_shadows:
+            return structs.replace(made, version=state.version, shadow=True)
         return structs.replace(made, version=state.version, note=str(error)[:2000])
     return structs.replace(made, version=issued.version, shadow=True)

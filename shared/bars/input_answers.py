@@ -5,6 +5,7 @@ Rows with names are recognised by them. Candles of mark and index prices look al
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -12,7 +13,7 @@ import msgspec
 
 from schemas.codec import UNDECODABLE
 from shared.bars.input_rows import InputFile, Timed, milliseconds, refused, timed
-from shared.bars.names import SYMBOL, from_name
+from shared.bars.names import SYMBOL, from_name, interval_text
 from shared.bars.rows import SourceError
 from shared.bars.text import BROKEN, open_binary
 
@@ -39,6 +40,8 @@ CANDLE: Final = {"Bybit": 5, "OKX": 6}
 """The number of cells of a candle of mark or index prices: its open time and prices, and of OKX whether it is closed.
 A traded one has more."""
 CONFIRMED: Final = "1"
+TRAILING: Final = "trailing characters"
+"""What msgspec says where more follows the first value, as in a file with several answers."""
 
 
 class _Found(NamedTuple):
@@ -75,7 +78,7 @@ def recognise_answer(path: Path, name: str, symbol: str | None, field: str | Non
             )
         named = found.symbol or symbol
         if answer.symbol not in first and named is None:
-            raise SourceError(f"{name}: its rows have no {answer.symbol}; state the symbol")
+            raise SourceError(f"{name}: its rows have no {answer.symbol}; state the symbol (--symbol)")
         rows = sorted(_named(found, answer, name, named), key=lambda each: each.at)
         program = answer.program
     else:
@@ -90,17 +93,35 @@ def _found(path: Path, name: str) -> _Found:
         with open_binary(path) as file:
             content = msgspec.json.decode(file.read().removeprefix(b"\xef\xbb\xbf"))
     except (*BROKEN, *UNDECODABLE) as error:
-        raise SourceError(f"{name}: cannot be read as JSON ({error}); {expected}") from error
+        pages = "; save each answer as a file of its own" if TRAILING in str(error) else ""
+        raise SourceError(f"{name}: cannot be read as JSON ({error}); {expected}{pages}") from error
     exchange, rows, symbol, at = "OKX", None, None, None
     if isinstance(content, dict) and {"retCode", "result"} <= set(content):
+        _refuse_error(name, "Bybit", content, "retCode", "retMsg")
         result = content["result"]
         exchange, at = "Bybit", milliseconds(str(content.get("time")))
         rows, symbol = (result.get("list"), result.get("symbol")) if isinstance(result, dict) else (None, None)
-    elif isinstance(content, dict) and {"code", "data"} <= set(content):
-        rows = content["data"]
-    if not isinstance(rows, list) or not rows:
+    elif isinstance(content, dict) and "code" in content and ("data" in content or "msg" in content):
+        _refuse_error(name, "OKX", content, "code", "msg")
+        rows = content.get("data")
+    if rows == []:
+        raise SourceError(
+            f"{name}: {exchange} answered with an empty list, so it holds no rows of inputs; {expected}: ask again for "
+            "another symbol or other times, or delete the file"
+        )
+    if not isinstance(rows, list):
         raise SourceError(f"{name}: holds no rows of inputs; {expected}")
     return _Found(exchange, rows, symbol if isinstance(symbol, str) and SYMBOL.fullmatch(symbol) else None, at)
+
+
+def _refuse_error(name: str, exchange: str, content: Mapping[str, Any], code: str, message: str) -> None:
+    """Raise ``SourceError`` for an answer with an error, also where it has rows: they may be a part of what was asked
+    for."""
+    if str(content[code]) != "0":
+        raise SourceError(
+            f"{name}: {exchange} answered with an error, {code} {content[code]}: {str(content.get(message))[:300]!r};"
+            f" expected {code} 0 and rows: ask again, or delete the file"
+        )
 
 
 def _named(found: _Found, answer: Answer, name: str, symbol: str | None) -> Iterator[Timed]:
@@ -112,7 +133,11 @@ def _named(found: _Found, answer: Answer, name: str, symbol: str | None) -> Iter
             yield refused(f"expected a row with {', '.join(sorted(needed))}", symbol, where, raw, at)
             continue
         cells = {field: _cell(row[column]) for field, column in answer.fields.items()}
-        for each in timed(row.get(answer.symbol, symbol), _cell(row[answer.time]), cells, where, raw, at):
+        owner = row.get(answer.symbol, symbol)
+        if not isinstance(owner, str):
+            yield refused(f"{answer.symbol} is {_cell(owner)[:50]}, expected a symbol", symbol, where, raw, at)
+            continue
+        for each in timed(owner, _cell(row[answer.time]), cells, where, raw, at):
             at = each.at
             yield each
 
@@ -123,13 +148,19 @@ def _candles(found: _Found, path: Path, name: str, stated: str | None, field: st
     if field is None or not all(isinstance(row, list) and len(row) == width for row in found.rows):
         raise SourceError(
             f"{name}: an answer of {found.exchange} whose rows have no names: candles of mark and index prices, of"
-            f" {width} cells, are read from a folder markPriceKlines or indexPriceKlines"
+            f" {width} cells, are read from a folder markPriceKlines or indexPriceKlines; its first row is"
+            f" {str(found.rows[0])[:200]}"
         )
     known = from_name(path.name)
     symbol = found.symbol or stated or known.symbol
     if symbol is None or known.interval_ms is None:
         raise SourceError(
             f"{name}: the answer does not state its interval or symbol: name the file like BTC-USDT-SWAP-1h.json"
+        )
+    if (other := _other_interval(found.rows, known.interval_ms)) is not None:
+        raise SourceError(
+            f"{name}: expected candles of {interval_text(known.interval_ms)}, as the name states, but they are"
+            f" {interval_text(other)} apart: rename the file"
         )
     if found.exchange == "Bybit" and found.at is None:
         raise SourceError(f"{name}: without the time of the answer: whether its last candle is closed is not known")
@@ -147,6 +178,14 @@ def _candles(found: _Found, path: Path, name: str, stated: str | None, field: st
         for each in timed(symbol, str(close), {field: _cell(row[4])}, where, raw, at):
             at = each.at
             yield each
+
+
+def _other_interval(rows: Sequence[Any], stated_ms: int) -> int | None:
+    """Return the shortest distance between candles (ms) if none is as long as stated; None otherwise. A close whose
+    time is stated too early would be known before it was there."""
+    opened = sorted({at for row in rows if (at := milliseconds(_cell(row[0]))) is not None})
+    apart = {later - earlier for earlier, later in pairwise(opened)}
+    return min(apart) if apart and stated_ms not in apart else None
 
 
 def _cell(value: object) -> str:

@@ -1,5 +1,6 @@
 """Look through a source of inputs before it is used: what there is of each symbol, and what would be left out."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from shared.bars.input_source import InputSource
@@ -29,20 +30,22 @@ class InputCheck:
 
 @dataclass(frozen=True)
 class InputsCheck:
-    """What was found of a source: the name and format of each file, the series, and the rows that are left out."""
+    """What was found of a source: the name and format of each file, the series, and the rows that are left out.
+    ``unused``: the symbols that have no bars, so that nothing reads their inputs."""
 
     files: list[tuple[str, str]]
     series: list[InputCheck]
     left_out: LeftOut = field(default_factory=LeftOut)
+    unused: tuple[str, ...] = ()
 
     @property
     def clean(self) -> bool:
         """Whether there is nothing to note."""
-        return not self.left_out.counts and not any(each.repeated for each in self.series)
+        return not self.left_out.counts and not self.unused and not any(each.repeated for each in self.series)
 
 
-def check_inputs(source: InputSource) -> InputsCheck:
-    """Read a source to its end. Raises ``SourceError``."""
+def check_inputs(source: InputSource, symbols: Collection[str]) -> InputsCheck:
+    """Read a source to its end. ``symbols`` are those of the bars. Raises ``SourceError``."""
     series: dict[tuple[str, Kind], InputCheck] = {}
     left_out = LeftOut()
     for at, row in source.rows():
@@ -53,4 +56,5 @@ def check_inputs(source: InputSource) -> InputsCheck:
             key = (row.symbol, sample.kind)
             series.setdefault(key, InputCheck(*key, at, at)).add(at)
     files = [(file.name, file.program) for file in source.files]
-    return InputsCheck(files, [series[key] for key in sorted(series)], left_out)
+    unused = tuple(sorted({symbol for symbol, _ in series} - set(symbols)))
+    return InputsCheck(files, [series[key] for key in sorted(series)], left_out, unused)

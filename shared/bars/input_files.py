@@ -75,10 +75,11 @@ def recognise_inputs(path: Path, name: str, symbol: str | None = None) -> InputF
         if time is not None and any(set(group) <= set(fields) for group in GROUPS):
             table = _Table(path, name, columns, header, header.index(time), fields, symbol)
             return InputFile(name, columns.program, table.first(), table.rows)
+    text = ", ".join(header)[:300]
     raise SourceError(
         f"{name}: not a file of inputs: expected a header of Binance's fundingRate, metrics or bookTicker files, or"
         f" {TIME_NAMES[0]}, symbol and one of {', '.join(', '.join(group) for group in GROUPS)}; or klines in a folder"
-        f" {' or '.join(KLINES)}; the header is {', '.join(header)[:300]}"
+        f" {' or '.join(KLINES)}; {'the file is empty' if header == [''] else f'the header is {text}'}"
     )
 
 

@@ -54,9 +54,9 @@ def timed(
         at = milliseconds(time)
         if at is None:
             raise ValueError(f"{time[:50]!r} is not a time")
-        numbers = {field: number(cell) for field, cell in cells.items()}
+        numbers = {field: number(field, cell) for field, cell in cells.items()}
         events = tuple(_events(str(symbol), at, numbers))
-    except (ValueError, msgspec.ValidationError) as error:
+    except ValueError as error:
         yield refused(str(error), symbol, where, raw, before)
         return
     yield from (Timed(at, InputRow(event, where)) for event in events)
@@ -74,13 +74,18 @@ def milliseconds(text: str) -> int | None:
     return None if moment is None else moment // 1000
 
 
-def number(cell: str) -> float | None:
+def number(field: str, cell: str) -> float | None:
     """Return a number, None for a cell without one. Raises ``ValueError``."""
-    return None if cell.lower() in MISSING else float(cell)
+    if cell.lower() in MISSING:
+        return None
+    try:
+        return float(cell)
+    except ValueError:
+        raise ValueError(f"{field} is {cell[:50]!r}, expected a number") from None
 
 
 def _events(symbol: str, at: int, numbers: Mapping[str, float | None]) -> Iterator[InputEvent]:
-    """Yield the events of a row. Raises ``msgspec.ValidationError`` for a value out of its limits."""
+    """Yield the events of a row. Raises ``ValueError`` for a value out of its limits."""
     where = (symbol, at, "replay")
     rate, amount = numbers.get("funding_rate"), numbers.get("open_interest")
     mark, index = numbers.get("mark_price"), numbers.get("index_price")
@@ -97,5 +102,10 @@ def _events(symbol: str, at: int, numbers: Mapping[str, float | None]) -> Iterat
 
 
 def valid(kind: type[E], values: tuple[Any, ...]) -> E:
-    """Return an event with these values. Raises ``msgspec.ValidationError`` for one out of its limits."""
-    return msgspec.convert((kind.__struct_config__.tag, *values), kind)
+    """Return an event with these values. Raises ``ValueError`` for one out of its limits."""
+    try:
+        return msgspec.convert((kind.__struct_config__.tag, *values), kind)
+    except msgspec.ValidationError as error:
+        what, _, place = str(error).partition(" - at `$[")
+        field = int(place.rstrip("]`")) - 1
+        raise ValueError(f"{kind.__struct_fields__[field]} is {values[field]}: {what}") from None

@@ -106,6 +106,9 @@ def with_inputs(
             kept.append(row.event)
     if not kept:
         found = ", ".join(sorted(symbols)[:10]) or "no symbol"
-        raise SourceError(f"{inputs.name}: inputs of {found}, and the bars are of {', '.join(sorted(bars)[:10])}")
+        named = ", ".join(sorted(bars)[:10])
+        raise SourceError(
+            f"{inputs.name}: inputs of {found}, and the bars are of {named}: expected the same symbols, spelled alike"
+        )
     of = gathered(kept)
     return {symbol: replace(one, inputs=of.get(symbol, {})) for symbol, one in bars.items()}

@@ -63,7 +63,8 @@ def check(context: click.Context, /, path: Path, output: str, **options: Any) ->
     with watched(counted, f"reading {source.name}", "rows", estimated_rows(source), exact=False) as rows:
         found = check_rows(rows, files, int(time.time() * 1000))
     source_of_inputs = inputs_of(options)
-    inputs = None if source_of_inputs is None else check_inputs(source_of_inputs)
+    symbols = {symbol for symbol, _ in found.series}
+    inputs = None if source_of_inputs is None else check_inputs(source_of_inputs, symbols)
     if output == "json":
         echo_json(as_json(str(path), found, inputs))
     else:

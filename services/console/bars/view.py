@@ -76,6 +76,10 @@ def _show_inputs(console: Console, inputs: InputsCheck) -> None:
         _line(console, f"{INDENT}{moments(each.first)} to {moments(each.last)} UTC, at most {apart} apart")
         if each.repeated:
             _line(console, f"{INDENT}samples of one time, of which the first counts: {each.repeated:,}")
+    if inputs.unused:
+        console.print()
+        names = ", ".join(inputs.unused[:NAMED]) + (" and others" if len(inputs.unused) > NAMED else "")
+        _line(console, f"inputs of symbols without bars, which nothing reads: {names}")
     _show_left_out(console, inputs.left_out)
 
 
@@ -133,6 +137,7 @@ def _inputs(inputs: InputsCheck) -> dict[str, Any]:
         "clean": inputs.clean,
         "files": [{"name": name, "format": program} for name, program in inputs.files],
         "series": [asdict(each) for each in inputs.series],
+        "unused": list(inputs.unused),
         "left_out": _left_out(inputs.left_out),
     }
 

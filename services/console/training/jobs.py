@@ -187,13 +187,14 @@ async def watch(context: click.Context, /, job: str | None) -> None:
 
 async def watched(ledger: TrainingWriter, job: str) -> int:
     """Show the progress of a job until it ends, and return the exit code."""
-    with progress("waiting for the trainer", "epochs") as display:
+    unit = "" if job in (await ledger.read()).fits else "epochs"
+    with progress("waiting for the trainer", unit) as display:
         async for one in _states(ledger, job):
             words = f"{one.model}: {one.state}"
             at = one.progress
             if at is not None and one.started is not None:
-                words = f"{one.model}: {progress_text(at)}"
-            fitting = at is not None and at.stage == "fitting"
+                words = f"{one.model}: {at.stage if isinstance(one, Fit) else progress_text(at)}"
+            fitting = at is not None and at.stage == "fitting" and isinstance(one, Job)
             done, of = (at.number, at.of) if at is not None and fitting else (0, None)
             display.update(words, done, of)
     show(terminal(), one)

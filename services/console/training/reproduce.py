@@ -16,6 +16,7 @@ from schemas.training import (
     DataReport,
     StackerFitted,
     StackerRejected,
+    StackerStarted,
     TrainingCompleted,
     TrainingEvent,
     TrainingFailed,
@@ -29,12 +30,14 @@ from services.console.training.files import bars_of
 from services.console.training.fit_view import outcome
 from services.console.training.job_view import outcome_of
 from services.trainer.main import fit_again, train_again
+from shared.archive.location import open_archive
 from shared.artifacts.artifact import Artifact, ArtifactError
 from shared.artifacts.manifest import processor
 from shared.artifacts.store import ArtifactStore
 from shared.bars import Bars
 from shared.control.issuing import RefusedError
 from shared.features.installed import FEATURE_SETS
+from shared.log import StreamKey
 from shared.runtime.process import reached_log
 from shared.settings import Settings
 from shared.training.fits import Fit, FitEnded
@@ -56,15 +59,18 @@ async def verify(context: click.Context, /, name: str, output: str, **options: A
     or --synthetic, from bars. JOB, or the digest of a voting policy that the trainer fitted: fit the stacker again, and
     compare all that was recorded.
 
-    Exit code 0 the same, 1 another result, 3 another digest, but libraries or processor differ too."""
+    Exit code 0 the same, 1 another result, 3 another one, but libraries or processor differ too, or entries that it was
+    fitted on are missing."""
     settings = settings_of(context)
     store = store_of(settings)
     try:
         digest = store.find(name)
-    except ArtifactError:
+    except ArtifactError as error:
         fit = await _fit(settings, name)
         if fit is None:
-            raise
+            raise click.UsageError(
+                f"{error}, or the job or voting policy of one fit of a stacker: see `conclave train status`"
+            ) from None
         context.exit(await _fitted_again(settings, fit, output))
     known = store.load(digest)
     if options["bars"] is not None or options["synthetic"] is not None:
@@ -116,6 +122,8 @@ async def _fitted_again(settings: Settings, fit: Fit, output: str) -> int:
     again = next(event for event in events if isinstance(event, FitEnded))
     same = _comparable(again) == _comparable(fit.ended)
     facts: dict[str, Any] = {"job": fit.id, "same": same, "seconds": round(time.monotonic() - began, 1)}
+    missing = [] if same else await _missing(settings, fit.started)
+    facts["missing"] = missing
     facts |= {"recorded": msgspec.to_builtins(fit.ended), "again": msgspec.to_builtins(again)}
     if output == "json":
         echo_json(facts)
@@ -124,7 +132,19 @@ async def _fitted_again(settings: Settings, fit: Fit, output: str) -> int:
     else:
         click.echo(f"recorded: {outcome(fit)}")
         click.echo(f"fitted again: {outcome(structs.replace(fit, ended=again))}")
-    return 0 if same else 1
+        if missing:
+            click.echo(f"not of the same rounds: entries of {', '.join(missing)} are missing; restore the archive")
+    return 0 if same else 3 if missing else 1
+
+
+async def _missing(settings: Settings, started: StackerStarted) -> list[str]:
+    """Return the keys of the streams that a fit reads and of which entries are missing: trimmed, and in no archive."""
+    if open_archive(settings) is not None:
+        return []
+    places = [StreamKey(stream, end.partition) for end in started.ends for stream in ("decisions", "scores")]
+    async with reached_log(settings, "conclave:console") as log:
+        extents = [(place.key, await log.extent(place)) for place in places]
+    return [key for key, extent in extents if extent.added != extent.length]
 
 
 def _comparable(ended: FitEnded) -> bytes:

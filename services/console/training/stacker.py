@@ -46,6 +46,9 @@ async def stacker(
 
     It fits what `conclave vote propose --stacker` fits, and records it. Where the gain is certain the policy starts in
     shadow, unless the training policy leaves that to people (`conclave vote propose --fitted JOB`)."""
+    after, last = (moment_ms(text) if text is not None else None for text in (since, until))
+    if after is not None and last is not None and after >= last:
+        raise click.UsageError(f"--since {since} is not before --until {until}, so there are no rounds between them")
     async with opened_log(settings_of(context), "conclave:console") as log:
         request = StackerRequested(
             cause="operator",
@@ -53,8 +56,8 @@ async def stacker(
             reason=reason,
             at=await log.time(),
             base=base,
-            since=moment_ms(since) if since else None,
-            until=moment_ms(until) if until else None,
+            since=after,
+            until=last,
             share=share,
             forced=force,
         )

@@ -10,7 +10,7 @@ from schemas.codec import Encoded, decode, encode
 from schemas.documentation.examples import examples
 from schemas.market import BarClosed
 from schemas.operations import DeadLetter, DeadLetterRetried, Refusal
-from schemas.training import TrainingRequested
+from schemas.training import StackerRequested, TrainingRequested
 from services.console.run.dead_letters import hexdump
 from shared.log import Entry, Log, StreamKey
 from shared.runtime.entries import dead_letter
@@ -146,6 +146,24 @@ def test_an_entry_whose_bytes_are_in_the_letter_alone_is_appended_again(two: Any
     assert row["retried"]["actor"] == "ada"
     assert "nothing was appended" in two("dead-letters", "retry", letter, *WHY).out
     assert (len(entries(two, TRAINING)), len(retried(two))) == (1, 1)
+
+
+def test_a_request_for_a_stacker_is_appended_again_as_one_job(two: Any) -> None:
+    [asked] = [each for each in examples() if isinstance(each.envelope.event, StackerRequested)][:1]
+    gone = Entry(TRAINING, "1600000000000-0", asked.data)
+    letter = write(two, dead_letter("trainer", gone, "unreadable", "too new"))
+    assert two("dead-letters", "retry", letter, *WHY).code == 0
+    assert "nothing was appended" in two("dead-letters", "retry", letter, *WHY).out
+
+    async def fits(log: Log) -> list[str]:
+        return list((await TrainingWriter(log).read()).fits)
+
+    assert two.with_log(fits) == [asked.envelope.id.hex()]
+    other = encode("training", replace(asked.envelope.event, reason="another"))
+    later = dead_letter("trainer", Entry(TRAINING, "1600000000001-0", other.data), "unreadable", "too new")
+    refused_now = two("dead-letters", "retry", write(two, later, 10**13), *WHY)
+    assert (refused_now.code, "is waiting; wait until it ends" in refused_now.err) == (1, True)
+    assert len(two.with_log(fits)) == 1
 
 
 def test_a_bar_is_appended_again_unless_a_later_one_of_its_symbol_followed(desk: Any) -> None:

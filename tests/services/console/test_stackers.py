@@ -6,11 +6,12 @@ from typing import Any
 
 import anyio
 import pytest
+import redis
 
 from schemas.control import SetTrainingPolicy
 from services.trainer.main import READS, Trainer
 from shared.control.issuing import current
-from shared.log import Log
+from shared.log import Log, StreamKey
 from shared.runtime.loop import Loop
 from shared.runtime.supervision import Supervised
 from shared.settings import VARIABLE, load
@@ -88,3 +89,52 @@ def test_a_fit_that_was_rejected_is_shown_and_not_proposed(voting: Any) -> None:
     proposed = voting("vote", "propose", "--fitted", job, "--shadow", *WHY)
     assert (proposed.code, voting.with_log(current).policy_shadows) == (3, ())
     assert voting("train", "verify", job).code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (("--since", "2026-02-01", "--until", "2026-01-01"), "--since 2026-02-01 is not before --until 2026-01-01"),
+        (("--since", "1900-01-01"), "'1900-01-01': expected a time from 1970 on"),
+        (("--share", "nan"), "nan is not in the range 0<x<1"),
+    ],
+)
+def test_a_range_without_rounds_is_no_job(voting: Any, words: tuple[str, ...], why: str) -> None:
+    refused = voting("train", "stacker", *words, *WHY)
+    assert (refused.code, why in " ".join(refused.err.split())) == (2, True), refused.err
+    assert json.loads(voting("train", "status", "-o", "json").out)["jobs"] == []
+
+
+def test_a_time_before_1970_is_refused_by_what_reads_rounds(voting: Any) -> None:
+    refused = voting("vote", "propose", "--since", "1900-01-01")
+    assert (refused.code, "expected a time from 1970 on" in refused.err) == (2, True), refused.err
+
+
+def test_a_fit_that_is_not_there_is_named(voting: Any) -> None:
+    unknown = voting("train", "verify", "ffff")
+    assert (unknown.code, "the job or voting policy of one fit of a stacker" in " ".join(unknown.err.split())) == (
+        2,
+        True,
+    ), unknown.err
+
+
+def test_while_a_stacker_is_fitted_no_epochs_are_shown(voting: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.console.progress.SHOW_AFTER_S", -1.0)
+    voting.with_log(lambda log: record(log, 150))
+    job = voting("train", "stacker", *WHY).out.split()[-1]
+    ended_by_a_trainer(voting)
+    shown = voting("train", "watch", job).err
+    assert ("ensemble: fitting" in shown, "epochs" in shown) == (True, False), shown
+
+
+def test_a_fit_whose_rounds_are_gone_is_not_called_another_result(voting: Any) -> None:
+    voting.with_log(lambda log: record(log, 150))
+    job = voting("train", "stacker", *WHY).out.split()[-1]
+    ended_by_a_trainer(voting)
+    decisions = StreamKey("decisions", 0)
+
+    with redis.Redis.from_url(voting.url) as client:
+        client.xtrim(decisions.key, maxlen=50, approximate=False)
+    again = voting("train", "verify", job)
+    assert (again.code, f"entries of {decisions.key} are missing" in again.out) == (3, True), again.out
+    assert json.loads(voting("train", "verify", job, "-o", "json").out)["missing"] == [decisions.key]

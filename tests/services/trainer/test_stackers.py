@@ -191,6 +191,29 @@ async def test_a_fit_that_does_not_go_into_shadow_says_why(site: Site) -> None:
     assert (await site.control.state()).policy_shadows == ()
 
 
+async def test_a_policy_that_is_in_shadow_already_is_in_shadow(site: Site) -> None:
+    await record(site.log, 1500)
+    first = (await site.until(await site.ask())).ended
+    again = (await site.until(await site.ask())).ended
+    assert isinstance(first, StackerFitted)
+    assert isinstance(again, StackerFitted)
+    assert (again.digest, again.shadow, again.note, again.version) == (first.digest, True, "", first.version)
+
+
+async def test_a_trainer_that_ended_after_its_command_finds_it_again(site: Site) -> None:
+    await record(site.log, 1500)
+    asked = await site.ask()
+    fit = await site.until(asked, "progress")
+    assert fit.started is not None
+    *_, made = await fit_again(site.settings, fit, fit.started)
+    assert isinstance(made, StackerFitted)
+    before = await put_in_shadow(site.control, made, fit.request)  # and killed before stacker.fitted
+    fit = await site.until(asked)
+    assert isinstance(fit.ended, StackerFitted)
+    assert (fit.ended.digest, fit.ended.shadow, fit.ended.version) == (made.digest, True, before.version)
+    assert (await site.control.state()).version == before.version
+
+
 async def test_a_fit_whose_trainer_stopped_is_started_again_and_has_the_same_numbers_at_any_time(site: Site) -> None:
     await record(site.log, 1200)
     asked = await site.ask(base="logmean")

@@ -120,8 +120,8 @@ def test_rows_that_cannot_be_read_are_refused_by_line_and_others_are_not(tmp_pat
     assert found == {
         ("3", "'yesterday' is not a time"),
         ("4", "expected 3 columns, found 2"),
-        ("5", "could not convert string to float: 'x'"),
-        ("6", "Expected `float` < 10.0"),
+        ("5", "funding_rate is 'x', expected a number"),
+        ("6", "rate is 11.0: Expected `float` < 10.0"),
     }
 
 
@@ -188,7 +188,8 @@ def test_a_check_shows_what_there_is_and_what_is_repeated(tmp_path: Path) -> Non
     (tmp_path / "BTCUSDT-fundingRate-2024-12.csv").write_text(
         FUNDING + "".join(f"{at},8,0.0001\n" for at in times) + "x,8,1\n"
     )
-    found = check_inputs(open_inputs(tmp_path))
+    found = check_inputs(open_inputs(tmp_path), {"BTCUSDT"})
+    assert found.unused == ()
     [series] = found.series
     assert (series.symbol, series.kind, series.samples, series.repeated) == ("BTCUSDT", "funding", 4, 1)
     assert (series.first, series.last, series.longest_ms) == (START, START + 24 * HOUR, 16 * HOUR)
@@ -254,6 +255,11 @@ def test_candles_of_bybit_and_okx_are_told_by_their_folder_and_open_ones_are_ref
     assert len(refused(tmp_path)) == 2
 
 
+OF_BYBIT = {"symbol": "BTCUSDT", "fundingRate": "0.0001", "fundingRateTimestamp": str(START)}
+REFUSED_BY_BYBIT = json.dumps({**json.loads(bybit([OF_BYBIT])), "retCode": 10006, "retMsg": "Too many visits!"})
+HOURLY = [[str(START + n * HOUR), *"1111", "1"] for n in range(9)]
+
+
 @pytest.mark.parametrize(
     ("name", "text", "why"),
     [
@@ -268,7 +274,13 @@ def test_candles_of_bybit_and_okx_are_told_by_their_folder_and_open_ones_are_ref
         ("markPriceKlines/a.json", okx([[str(START), "1", "1", "1", "1", "1"]]), "name the file like"),
         ("markPriceKlines/A-1h.json", okx([[str(START), *"111111"]]), "of 6 cells, are read from a folder"),
         ("markPriceKlines/A-1h.json", bybit([[str(START), *"1111"]]).replace("time", "now"), "not known"),
-        ("a.json", okx([]), "holds no rows of inputs; expected the answer"),
+        ("a.json", okx([]), "OKX answered with an empty list.*ask again for another symbol or other times"),
+        ("a.json", bybit([OF_BYBIT]) + "\n" + bybit([OF_BYBIT]), "save each answer as a file of its own"),
+        ("a.json", REFUSED_BY_BYBIT, "Bybit answered with an error, retCode 10006: 'Too many visits!'; expected"),
+        ("a.json", '{"code": "50011", "msg": "Too Many Requests"}', "OKX answered with an error, code 50011: 'Too M"),
+        ("markPriceKlines/A-15m.json", okx(HOURLY), "candles of 15m, as the name states, but they are 1h apart"),
+        ("markPriceKlines/A-4h.json", okx(HOURLY), "candles of 4h, as the name states, but they are 1h apart"),
+        ("a.json", "{}", "holds no rows of inputs; expected the answer"),
         ("a.json", "[1]", "holds no rows of inputs"),
         ("a.json", '{"code": ', "cannot be read as JSON"),
     ],
@@ -288,3 +300,22 @@ def test_a_row_of_an_answer_that_cannot_be_read_is_refused_and_others_are_not(tm
     (tmp_path / "rates.json").write_text(okx(rows))
     assert [event.rate for event in events(tmp_path)] == [0.1]
     assert sorted(row.where.rpartition(":")[2] for row in refused(tmp_path)) == ["1", "2", "3"]
+
+
+def test_a_row_is_refused_with_its_field_and_a_symbol_is_not_made_up(tmp_path: Path) -> None:
+    rows = [{**OF_BYBIT, "fundingRate": "abc"}, *({**OF_BYBIT, "symbol": each} for each in (None, 5))]
+    (tmp_path / "rates.json").write_text(bybit(rows))
+    (tmp_path / "interest.json").write_text(bybit([{"openInterest": "-1", "timestamp": str(START)}], symbol="BTCUSDT"))
+    assert events(tmp_path) == []
+    assert [row.detail for row in sorted(refused(tmp_path), key=lambda row: row.where)] == [
+        "amount is -1.0: Expected `float` >= 0.0",
+        "funding_rate is 'abc', expected a number",
+        "symbol is null, expected a symbol",
+        "symbol is 5, expected a symbol",
+    ]
+
+
+def test_inputs_of_symbols_without_bars_are_noted(tmp_path: Path) -> None:
+    (tmp_path / "rates.json").write_text(bybit([OF_BYBIT, {**OF_BYBIT, "symbol": "ETHUSDT"}]))
+    found = check_inputs(open_inputs(tmp_path), {"BTCUSDT"})
+    assert (found.unused, found.clean) == (("ETHUSDT",), False)
