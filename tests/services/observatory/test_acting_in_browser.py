@@ -55,6 +55,13 @@ async def signed_in(browser: Browser, name: str = "ada", size: str = "desk", sch
     return page
 
 
+async def previewed(page: Any) -> None:
+    """Wait until Enter issues the command that is shown: scripts have run, and its button has the focus."""
+    await page.get_by_text("It is signed with").wait_for()
+    await page.wait_for_load_state("load")
+    await page.locator('form.confirm [type="submit"]:focus').wait_for()
+
+
 async def with_key(acted: Acted, page: Any) -> str:
     """Give the browser the key file of Ada, which control trusts."""
     file = acted.folder / "ada.pem"
@@ -116,7 +123,7 @@ async def test_a_signed_promotion_and_rollback_by_keyboard_alone(acted: Acted, b
         await page.keyboard.press("Tab")
     await page.keyboard.type("better in shadow")
     await page.keyboard.press("Enter")
-    await page.get_by_text("It is signed with").wait_for()
+    await previewed(page)
     assert await page.locator("tbody tr").count() >= 2
     assert (await current(acted.log)).version == 6
     await page.keyboard.press("Enter")
@@ -125,7 +132,7 @@ async def test_a_signed_promotion_and_rollback_by_keyboard_alone(acted: Acted, b
     await page.locator("#f-reason").focus()
     await page.keyboard.type("worse")
     await page.keyboard.press("Enter")
-    await page.get_by_text("It is signed with").wait_for()
+    await previewed(page)
     await issue(acted.log, Halt(), actor="bo", reason="faster", signer=load_private(acted.folder / "ada.pem"))
     await page.keyboard.press("Enter")
     await page.get_by_text("expected version 7").wait_for()

@@ -1,10 +1,10 @@
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.common import Origin
 from schemas.market import BookSampled, FundingPublished, InputEvent, OpenInterestSampled, PriceSampled
 from shared.inputs.kinds import KINDS, Kind, bound, samples_of
 from shared.inputs.reading import ReadInputs
@@ -78,14 +78,14 @@ def test_a_bound_is_the_longer_of_that_of_the_sample_and_that_of_the_interval(
 
 
 def test_an_event_is_a_sample_of_what_it_has() -> None:
-    where: tuple[str, int, Origin] = ("ONE", 5, "live")
-    assert samples_of(FundingPublished(*where, rate=1.0)) == (("funding", (1.0,), 8 * HOUR),)
-    assert samples_of(FundingPublished(*where, rate=1.0, interval_ms=HOUR)) == (("funding", (1.0,), HOUR),)
-    assert samples_of(OpenInterestSampled(*where, amount=2.0, value=9.0)) == (("open_interest", (2.0,), 0),)
-    assert samples_of(PriceSampled(*where)) == ()
-    assert samples_of(PriceSampled(*where, mark=3.0)) == (("mark", (3.0,), 0),)
-    assert samples_of(PriceSampled(*where, mark=3.0, index=4.0)) == (("mark", (3.0,), 0), ("index", (4.0,), 0))
-    book = BookSampled(*where, bid=1.0, bid_size=2.0, ask=3.0, ask_size=4.0)
+    where: Any = {"symbol": "ONE", "at": 5, "origin": "live"}
+    assert samples_of(FundingPublished(**where, rate=1.0)) == (("funding", (1.0,), 8 * HOUR),)
+    assert samples_of(FundingPublished(**where, rate=1.0, interval_ms=HOUR)) == (("funding", (1.0,), HOUR),)
+    assert samples_of(OpenInterestSampled(**where, amount=2.0, value=9.0)) == (("open_interest", (2.0,), 0),)
+    assert samples_of(PriceSampled(**where)) == ()
+    assert samples_of(PriceSampled(**where, mark=3.0)) == (("mark", (3.0,), 0),)
+    assert samples_of(PriceSampled(**where, mark=3.0, index=4.0)) == (("mark", (3.0,), 0), ("index", (4.0,), 0))
+    book = BookSampled(**where, bid=1.0, bid_size=2.0, ask=3.0, ask_size=4.0)
     assert samples_of(book) == (("book", (1.0, 2.0, 3.0, 4.0), 0),)
 
 
