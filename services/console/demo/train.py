@@ -29,11 +29,11 @@ MODELS: Final = MappingProxyType(
     {
         "xgboost": Slot(0.25),
         "lightgbm": Slot(0.25),
-        "nhits": Slot(0.30, ("--param", "epochs=4")),
+        "nhits": Slot(0.30),
         "patchtst": Slot(0.20, ("--param", "epochs=2")),
     }
 )
-"""By model, which is also the family. The networks have their default sizes and fewer epochs, to save a minute."""
+"""By model, which is also the family. PatchTST has its default size and fewer epochs, to save a minute."""
 LONGEST_FIRST: Final = ("patchtst", "nhits", "xgboost", "lightgbm")
 AT_ONCE: Final = max(min(os.cpu_count() or 1, len(MODELS)), 1)
 WHY: Final = "the first models of the demo: no gate has judged them"
@@ -114,7 +114,7 @@ def _compared(manifests: Mapping[str, Manifest], models: Mapping[str, Slot]) -> 
 
 def _caption(models: Mapping[str, Slot]) -> str:
     short = " and ".join(model for model, slot in models.items() if slot.words)
-    fewer = f"\n{short}: default sizes, fewer epochs than the default, to save a minute" if short else ""
+    fewer = f"\n{short}: default size, fewer epochs than the default, to save a minute" if short else ""
     return (
         "skill: thousandths of a nat of log loss saved, and its parts: whether the price moves, and in which "
         "direction; in round brackets the class prior's log loss, and the share of the most frequent class" + fewer
