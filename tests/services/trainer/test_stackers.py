@@ -98,6 +98,7 @@ async def site(empty_redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyP
     await log.close()
 
 
+@pytest.mark.long
 async def test_a_request_becomes_a_policy_in_shadow_with_the_numbers_that_the_console_finds(site: Site) -> None:
     await record(site.log, 1500)
     fit = await site.until(await site.ask())
