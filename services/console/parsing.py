@@ -14,24 +14,21 @@ from shared.commands.words import pairs as parsed
 
 COUNT: Final = click.IntRange(min=0)
 POSITIVE: Final = click.IntRange(min=1)
-WEIGHT: Final = click.FloatRange(0, 1)
 
 
-class _Share(click.FloatRange):
-    """A number between 0 and 1; ``click`` alone accepts ``nan`` in any range."""
-
-    def __init__(self) -> None:
-        super().__init__(0, 1, min_open=True, max_open=True)
+class NumberRange(click.FloatRange):
+    """A range of numbers. That of ``click`` has ``nan`` in it."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """See ``click.FloatRange``."""
         number = super().convert(value, param, ctx)
         if math.isnan(number):
-            self.fail(f"{value} is not in the range 0<x<1.", param, ctx)
+            self.fail(f"{value} is not in the range {self._describe_range()}.", param, ctx)
         return number
 
 
-SHARE: Final = _Share()
+WEIGHT: Final = NumberRange(0, 1)
+SHARE: Final = NumberRange(0, 1, min_open=True, max_open=True)
 """A part of a whole: neither nothing nor all."""
 
 

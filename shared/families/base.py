@@ -42,7 +42,7 @@ Offset = NDArray[np.float64]
 class Sample(NamedTuple):
     """Windows, their classes and their weights. ``offset`` is added to a model's logits before the loss of these rows
     is computed. A model is served with the offset of the held-out sample. ``ahead`` [N, 2]: the volatility over the
-    label's horizon, standardised, for families that learn it as well as the class; held-out rows have none.
+    label's horizon, for families that learn it as well as the class; held-out rows have none.
 
     ``x`` are ``Windows`` or ``CutWindows``. Training gives the latter for windows of several vectors: index them batch
     by batch, since ``np.asarray(x)`` holds each vector T times."""
@@ -51,7 +51,7 @@ class Sample(NamedTuple):
     y: Classes
     weight: Weights
     offset: Offset | None = None
-    ahead: NDArray[np.float32] | None = None
+    ahead: NDArray[np.floating[Any]] | None = None
 
 
 class Epoch(NamedTuple):

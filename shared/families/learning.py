@@ -23,6 +23,8 @@ torch.set_num_threads(1)
 
 ROWS: Final = 256
 """Windows that are evaluated in one call."""
+LEAST_DEVIATION: Final = 1e-6
+"""That of a volatility ahead which is the same in all rows."""
 
 Floats = NDArray[np.float32]
 
@@ -69,6 +71,7 @@ def learn(
         torch.manual_seed(seed)
         net = build()
         net.begin(torch.from_numpy(_log_prior(train)))
+        train = train._replace(ahead=_standardised(train))
         best = _epochs(net, train, held, np.random.default_rng(seed), params, watch)
     net.load_state_dict(best.state)
     return net.eval(), best.number
@@ -76,6 +79,15 @@ def learn(
 
 def _log_prior(train: Sample) -> Floats:
     return shifted(np.log(class_shares(train)), train.offset, -1).astype(np.float32)
+
+
+def _standardised(train: Sample) -> Floats | None:
+    """Return the volatility ahead in units of its deviation."""
+    if train.ahead is None:
+        return None
+    centred = train.ahead - np.average(train.ahead, axis=0, weights=train.weight)
+    deviation = np.sqrt(np.average(np.square(centred), axis=0, weights=train.weight))
+    return np.asarray(centred / np.maximum(deviation, LEAST_DEVIATION), dtype=np.float32)
 
 
 def _epochs(

@@ -37,11 +37,13 @@ class Moves(NamedTuple):
     """The moves of one symbol's labelled bars, before they are divided into classes.
 
     ``open_time`` [N] int64 is the open time of bar t. ``end`` [N] int64 is the open time of bar t + h, whose close
-    determines the move. ``z`` [N] float64 is the move in units of volatility."""
+    determines the move. ``z`` [N] float64 is the move in units of volatility. ``known`` [N] float64 is the volatility
+    known at bar t."""
 
     open_time: NDArray[np.int64]
     end: NDArray[np.int64]
     z: NDArray[np.float64]
+    known: NDArray[np.float64]
 
 
 def volatility(open_time: NDArray[np.int64], close: NDArray[np.float64], interval_ms: int) -> NDArray[np.float64]:
@@ -73,7 +75,7 @@ def moves(open_time: NDArray[np.int64], close: NDArray[np.float64], interval_ms:
     valid = complete & (np.nan_to_num(sigma[rows]) > 0)
     rows, ends = rows[valid], ends[valid]
     z = np.log(close[ends] / close[rows]) / (sigma[rows] * math.sqrt(horizon))
-    return Moves(open_time[rows], open_time[ends], z)
+    return Moves(open_time[rows], open_time[ends], z, sigma[rows])
 
 
 def kappa_for(z: NDArray[np.float64], hold: float) -> float:

@@ -60,7 +60,6 @@ HOLD: Final = 0.55
 LIMIT: Final = 8.0
 DIVERGED: Final = 1.5
 GOLDEN_SYMBOLS: Final = 4
-LEAST_DEVIATION: Final = 1e-6
 NEEDED: Final[tuple[Library, ...]] = ("scipy.optimize", "sklearn.linear_model")
 """Libraries of calibration and of the logistic baseline, which follow a fit that may take hours."""
 
@@ -188,15 +187,10 @@ def fit(prepared: Prepared, watch: Watch | None = None) -> Fitted:
     policy = recipe.imbalance
     # All labels have the same length, so all rows are equally unique and have the same weight.
     train, held = parts.train, parts.validation
-    weight, ahead = weights(policy, y[train], prior), _standardised(prepared.table.ahead[train])
+    weight, ahead = weights(policy, y[train], prior), prepared.table.ahead[train]
     learned = Sample(_sampled(x, train), y[train], weight, fitting_offset(policy, prior), ahead)
     watched = Sample(_sampled(x, held), y[held], np.ones(len(held)), offset(policy, prior))
     return prepared.family.fit(learned, watched, recipe.seed, recipe.params, watch)
-
-
-def _standardised(columns: Floats) -> NDArray[np.float32]:
-    deviation = np.maximum(columns.std(axis=0), LEAST_DEVIATION)
-    return np.asarray((columns - columns.mean(axis=0)) / deviation, dtype=np.float32)
 
 
 def uncalibrated(prepared: Prepared, fitted: Fitted, rows: NDArray[np.intp]) -> Floats:

@@ -126,9 +126,9 @@ def assemble(series: Mapping[str, SymbolSeries], window: int, *, interval_ms: in
             one.open_time[ends], labelled.open_time, assume_unique=True, return_indices=True
         )
         time, end, last = labelled.open_time[of_label], labelled.end[of_label], before + ends[of_vector]
-        bars = one.bars
-        ahead = volatility_ahead(bars.open_time, bars.close, bars.high, bars.low, interval_ms, time, end)
-        columns.append((one.vectors, last, time, end, labelled.z[of_label], np.full(len(time), number), ahead))
+        bars, symbol_at = one.bars, np.full(len(time), number)
+        ahead = volatility_ahead(bars.open_time, bars.close, bars.high, bars.low, labelled)[of_label]
+        columns.append((one.vectors, last, time, end, labelled.z[of_label], symbol_at, ahead))
         before += len(one.vectors)
     vectors, lasts, time, end, z, symbols, ahead = (np.concatenate(parts) for parts in zip(*columns, strict=True))
     order = np.argsort(time, kind="stable")

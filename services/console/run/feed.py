@@ -9,7 +9,7 @@ import msgspec
 
 from services.console.context import asynchronous, settings_of
 from services.console.output import echo_json, echo_unreadable
-from services.console.parsing import COUNT
+from services.console.parsing import COUNT, NumberRange
 from services.console.progress import progress
 from services.console.sources import BARS_OPTIONS, Part, chosen_source, inputs_of
 from services.feed.core import RowSource
@@ -32,7 +32,7 @@ from shared.synthetic import SyntheticMarket
 @click.group(invoke_without_command=True)
 @BARS_OPTIONS
 @click.option(
-    "--speed", type=click.FloatRange(min=0.0), help="Bars per second over all symbols (default: from the settings)."
+    "--speed", type=NumberRange(min=0.0), help="Bars per second over all symbols (default: from the settings)."
 )
 @click.option(
     "--skip", type=COUNT, default=0, show_default=True, help="Skip this many rows at the start of the source."

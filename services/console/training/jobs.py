@@ -16,7 +16,7 @@ from schemas.training import (
 from services.console.context import asynchronous, login, settings_of
 from services.console.control.issuing import store_of
 from services.console.output import OUTPUT, echo_json, terminal
-from services.console.parsing import COUNT, POSITIVE, SHARE, moment_ms, parameters
+from services.console.parsing import COUNT, POSITIVE, SHARE, NumberRange, moment_ms, parameters
 from services.console.progress import progress
 from services.console.training.files import IMBALANCE, completed
 from services.console.training.job_view import policy_words, progress_text, show, table_of
@@ -53,7 +53,7 @@ POLL_S: Final = 0.3
 @IMBALANCE
 @click.option(
     "--days",
-    type=click.FloatRange(0, min_open=True),
+    type=NumberRange(0, min_open=True),
     help="Days of data to train on. Default: from the training policy.",
 )
 @click.option("--until", help="Newest bar: 2025-08-31T00:00Z, or milliseconds. Default: the newest recorded.")

@@ -123,6 +123,21 @@ def commands(group: click.Command, path: tuple[str, ...]) -> Iterator[tuple[str,
             yield from commands(command, (*path, name))
 
 
+def test_no_range_of_numbers_has_nan_in_it() -> None:
+    ranges = []
+    for path in commands(cli, ()):
+        command: click.Command = cli
+        for name in path:
+            found = command.get_command(click.Context(command), name) if isinstance(command, click.Group) else None
+            assert found is not None
+            command = found
+        ranges += [param for param in command.params if isinstance(param.type, click.FloatRange)]
+    assert len(ranges) > 5
+    for param in ranges:
+        with pytest.raises(click.BadParameter, match="nan is not in the range"):
+            param.type.convert("nan", param, None)
+
+
 @pytest.fixture
 def own(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
     """A console on a server of its own, whose log holds two models and a group."""

@@ -40,7 +40,7 @@ from shared.log import Commit, OwnedError, Owner
 from shared.log.redis import RedisLog
 from shared.runtime.loop import Loop
 from shared.runtime.supervision import Supervised
-from shared.settings import VARIABLE, Settings, load
+from shared.settings import VARIABLE, Settings
 from shared.training.fitting import train
 from shared.training.jobs import Job
 from shared.training.ledger import TRAINING, TrainingWriter
@@ -138,17 +138,9 @@ class Site:
 
 
 @pytest.fixture
-async def site(empty_redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Site]:
-    file = tmp_path / "conclave.toml"
-    state = json.dumps(str(tmp_path / "var"))
-    file.write_text(
-        f'[redis]\nurl = "{empty_redis_url}"\nephemeral = true\n\n[installation]\nstate = {state}\n\n'
-        "[training]\nfree_gb = 0.0\n"
-    )
-    monkeypatch.setenv(VARIABLE, str(file))
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
+async def site(empty_redis_url: str, settings: Settings) -> AsyncIterator[Site]:
     log = RedisLog(empty_redis_url)
-    found = Site(load(), log)
+    found = Site(settings, log)
     await found.control.issue(Found(1, "log-of-a-test"), **WHY)
     await found.record()
     yield found

@@ -1,10 +1,8 @@
 """Fits of a stacker on a real server, with real processes: from the request to the decisions in shadow."""
 
-import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import anyio
@@ -32,7 +30,7 @@ from shared.control.stream import now_ms
 from shared.log.redis import RedisLog
 from shared.runtime.loop import Loop
 from shared.runtime.supervision import Supervised
-from shared.settings import VARIABLE, Settings, load
+from shared.settings import Settings
 from shared.training.fits import Fit
 from shared.training.ledger import TrainingWriter
 from shared.tuning.proposal import PolicyProposal, propose
@@ -83,18 +81,10 @@ class Site:
 
 
 @pytest.fixture
-async def site(empty_redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Site]:
-    file = tmp_path / "conclave.toml"
-    state = json.dumps(str(tmp_path / "var"))
-    file.write_text(
-        f'[redis]\nurl = "{empty_redis_url}"\nephemeral = true\n\n[installation]\nstate = {state}\n\n'
-        "[training]\nfree_gb = 0.0\n"
-    )
-    monkeypatch.setenv(VARIABLE, str(file))
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
+async def site(empty_redis_url: str, settings: Settings) -> AsyncIterator[Site]:
     log = RedisLog(empty_redis_url)
     await found(log)
-    yield Site(load(), log, empty_redis_url)
+    yield Site(settings, log, empty_redis_url)
     await log.close()
 
 

@@ -217,11 +217,22 @@ def test_a_file_that_is_not_safetensors_is_refused_and_never_run(family: Family,
 
 @pytest.mark.parametrize(
     ("size", "value"),
-    [("window", 0), ("window", 513), ("seeds", 1.5), ("epochs", -1), ("batch", 10**9), ("dropout", 1.5), ("rate", 0)],
+    [
+        ("window", 0),
+        ("window", 513),
+        ("seeds", 1.5),
+        ("epochs", -1),
+        ("batch", 10**9),
+        ("dropout", 1.5),
+        ("rate", 0),
+        ("decay", -1),
+        ("auxiliary", -1),
+        ("auxiliary", float("nan")),
+    ],
 )
 def test_a_size_out_of_range_is_refused_before_any_work(family: Family, size: str, value: float) -> None:
     params = {**params_of(family.name), size: value}
-    words = f"{size} is .*, expected (a whole number from 1 to (512|4096)|above 0|at least 0 and below 1)"
+    words = f"{size} is .*, expected (a whole number from 1 to (512|4096)|above 0|at least 0|at least 0 and below 1)"
     with pytest.raises(ValueError, match=words):
         family.fit(sample(1), sample(2), 1, params)
     with pytest.raises(WeightsError, match=words):

@@ -26,8 +26,7 @@ def walk(bars: int = 300) -> tuple[NDArray[np.int64], Floats, Floats, Floats]:
 
 
 def ahead_of(open_time: NDArray[np.int64], close: Floats, high: Floats, low: Floats) -> Any:
-    found = moves(open_time, close, MINUTE, HORIZON)
-    return volatility_ahead(open_time, close, high, low, MINUTE, found.open_time, found.end)
+    return volatility_ahead(open_time, close, high, low, moves(open_time, close, MINUTE, HORIZON))
 
 
 def test_it_is_that_of_the_bars_of_the_label_over_the_volatility_known_before() -> None:
